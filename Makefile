@@ -1,0 +1,41 @@
+# `make help` lists the targets. The first one that needs Python makes .venv and installs into it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= runs/quickstart
+MARKS ?= not slow and not hub and not browser
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart notebooks test test-all figures lint format
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks,peers,onnx,dev]'
+	@touch $@
+
+quickstart: $(VENV)/installed ## train 2dmse and a baseline on the bundled corpus, compare their grids (a few minutes)
+	$(BIN)/twodmse quickstart --out $(OUT)
+
+notebooks: $(VENV)/installed ## run every notebook from top to bottom and clean it (TWODMSE_NOTEBOOK_STEPS= trains less)
+	$(BIN)/python -m twodmse.notebooks notebooks/*.ipynb
+
+test: $(VENV)/installed ## run the quick offline tests; MARKS= runs all of them
+	$(BIN)/python -m pytest -m "$(MARKS)"
+
+test-all: ## run every test: slow, hub and browser ones too
+	$(MAKE) test MARKS=
+
+figures: $(VENV)/installed ## draw every picture, and write every number of the prose, from the stored tables
+	$(BIN)/twodmse figures --out figures
+	$(BIN)/python -m twodmse.report README.md twodmse/resources/corpus/DATA_CARD.md
+
+lint: $(VENV)/installed ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/installed ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
