@@ -1,0 +1,128 @@
+"""The design, read from the syntax trees: import arrows, module sizes, no patched forward, one list of packages."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "twodmse").rglob("*.py"))
+ARROWS = {
+    "version": set(),
+    "files": set(),
+    "config": set(),
+    "pooling": set(),
+    "losses": set(),
+    "backbone": {"pooling"},
+    "folders": set(),
+    "encoder": {"backbone", "files", "folders"},
+    "recipes": set(),
+    "objectives": {"losses", "recipes"},
+    "describe": {"losses", "recipes"},
+    "corpus": {"files"},
+    "data": {"corpus", "encoder"},
+    "checkpoints": {"files"},
+    "distributed": set(),
+    "caching": set(),
+    "measure": set(),
+    "quantise": {"encoder", "evaluation"},
+    "efficiency": {"data", "encoder", "evaluation", "measure", "quantise"},
+    "bench": {
+        "backbone", "config", "data", "efficiency", "encoder", "evaluation", "folders", "measure", "objectives",
+        "recipes", "trainer",
+    },
+    "evaluation": {"data", "encoder"},
+    "explorer": {"encoder", "evaluation", "files", "version"},
+    "trainer": {
+        "backbone", "caching", "checkpoints", "config", "data", "distributed", "encoder", "files", "objectives",
+        "recipes",
+    },
+    "training": {
+        "backbone", "checkpoints", "config", "data", "distributed", "encoder", "files", "objectives", "recipes",
+        "trainer",
+    },
+    "cards": {"folders", "version"},
+    "exporting": {"cards", "encoder", "files", "pooling"},
+    "cascade": {"encoder"},
+    "compare": {"data", "encoder", "evaluation"},
+    "records": {"files", "version"},
+    "probes": {"backbone", "data", "encoder", "evaluation", "losses", "objectives", "recipes"},
+    "plots": set(),
+    "report": {"files"},
+    "figures": {"files", "plots", "report"},
+    "replay": {"checkpoints", "config", "data", "encoder", "evaluation", "trainer"},
+    "widgets": {"data", "encoder", "evaluation", "plots"},
+    "notebooks": {"files"},
+}  # fmt: skip
+FREE = {"cli", "commands", "quickstart", "__init__", "__main__"}
+
+
+def part(path: Path) -> str:
+    """The module's name, or that of the package inside twodmse it belongs to."""
+    return path.relative_to(ROOT / "twodmse").parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "twodmse":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_imports_point_one_way(path):
+    if part(path) not in FREE:
+        extra = imports(path) - ARROWS[part(path)] - {part(path)}
+        assert not extra, f"{part(path)} imports {extra}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_modules_are_short(path):
+    assert len(path.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_nobody_assigns_a_forward(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        assert not any(isinstance(t, ast.Attribute) and t.attr == "forward" for t in targets)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_functions_are_short(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            doc = ast.get_docstring(node)
+            lines = node.end_lineno - node.lineno - (len(doc.splitlines()) if doc else 0)
+            assert lines <= 55, f"{path.stem}.{node.name} has {lines} lines"
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r"[<>=\[ ;]", requirement)[0]
+
+
+def test_environment_lists_the_packages_of_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {name_of(r) for r in project["dependencies"] + project["optional-dependencies"]["notebooks"]}
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
+    assert {name_of(r) for r in listed if not r.startswith("--")} == wanted
+
+
+def test_every_requirement_is_pinned_by_the_constraints():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {name_of(line).lower().replace("_", "-") for line in lines if "==" in line}
+    extras = [r for group in project["optional-dependencies"].values() for r in group]
+    assert {name_of(r) for r in project["dependencies"] + extras} <= pinned
+    assert "torch==2.13.0" in lines
+
+
+def test_public_names_exist():
+    import twodmse
+
+    assert all(hasattr(twodmse, name) for name in twodmse.__all__)
