@@ -1,0 +1,105 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import sentences, tiny_encoder
+
+from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts
+
+TRIPLETS = pd.DataFrame({"anchor": ["a man", "a dog"], "positive": ["the man", "the dog"], "negative": ["red", "blue"]})
+SCORED = pd.DataFrame({"sentence1": ["a man", "a dog"], "sentence2": ["the man", "the cat"], "score": [5.0, 1.5]})
+
+
+def write(table: pd.DataFrame, path) -> str:
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_files_of_every_kind(tmp_path, suffix):
+    triplets = load_texts(write(TRIPLETS, tmp_path / f"t{suffix}"))
+    assert triplets.columns == (("a man", "a dog"), ("the man", "the dog"), ("red", "blue"))
+    assert triplets.gold is None
+    scored = load_pairs(write(SCORED, tmp_path / f"s{suffix}"))
+    np.testing.assert_array_equal(scored.gold, [5.0, 1.5])
+    assert scored[1] == {"texts": ["a dog", "the cat"], "gold": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop(columns="score"), r"columns sentence1, sentence2: it needs"),
+        (lambda t: t.assign(score=[1.0, None]), r"row 2, column score is None: it must be a finite number"),
+        (lambda t: t.assign(score=["high", "low"]), r"row 1, column score is 'high'"),
+        (lambda t: t.assign(sentence2=["x", " "]), r"row 2, column sentence2 is ' '"),
+        (lambda t: t.assign(sentence1=[1, 2]), r"row 1, column sentence1 is 1: it must be a text"),
+        (lambda t: t.iloc[:0], r"no rows|could not be read"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        load_texts(write(change(SCORED), tmp_path / "bad.csv"))
+
+
+def test_unknown_sets_and_missing_files(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown data set 'nli': choose one of mini-nli"):
+        load_texts("nli")
+    with pytest.raises(FileNotFoundError, match=r"no file .*x\.csv"):
+        load_texts(str(tmp_path / "x.csv"))
+    with pytest.raises(ValueError, match="has no scores"):
+        load_pairs(write(TRIPLETS, tmp_path / "t.csv"))
+
+
+def test_batches_hold_each_text_once_and_follow_the_seed():
+    column = sentences(20)
+    texts = TextSet("t", (tuple(column) * 3, tuple(column[1:] + column[:1]) * 3, tuple(column[2:] + column[:2]) * 3))
+    batches = list(DistinctBatches(texts, 4, 40, seed=1))
+    assert len(batches) == 40
+    for batch in batches:
+        inside = [text for i in batch for text in texts[i]["texts"]]
+        assert len(set(inside)) == len(inside) == 12
+    assert batches == list(DistinctBatches(texts, 4, 40, seed=1))
+    assert batches != list(DistinctBatches(texts, 4, 40, seed=2))
+    used = set(itertools.chain.from_iterable(batches))
+    assert len(used) > 50  # of 60: a later pass shuffles anew and takes what an earlier one left
+
+
+def test_a_pass_uses_every_row_once_where_texts_differ(triplets):
+    batches = list(DistinctBatches(triplets, 8, 8, seed=0))
+    assert sorted(itertools.chain.from_iterable(batches[:4])) == list(range(32))
+    assert sorted(itertools.chain.from_iterable(batches[4:])) == list(range(32))
+    assert batches[:4] != batches[4:]
+
+
+def test_too_few_rows_are_refused(triplets):
+    with pytest.raises(ValueError, match="32 rows, fewer than the batch size 64"):
+        DistinctBatches(triplets, 64, 1, 0)
+    same = TextSet("same", (("a",) * 8, ("b",) * 8))
+    with pytest.raises(ValueError, match="repeats its texts"):
+        DistinctBatches(same, 4, 1, 0)
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 4])
+def test_collated_states_come_back_column_after_column(triplets, chunks):
+    encoder = tiny_encoder()
+    rows = [triplets[i] for i in range(5)]
+    batch = Collator(encoder, chunks)(rows)
+    assert len(batch["chunks"]) == chunks
+    lengths = [chunk["attention_mask"].sum(1).tolist() for chunk in batch["chunks"]]
+    assert lengths == [sorted(part, reverse=True) for part in lengths]
+    with torch.inference_mode():
+        states = encoder.backbone(batch["chunks"])[:, batch["order"]]
+    stacked = [text for column in triplets.columns for text in column[:5]]
+    np.testing.assert_allclose(states.numpy(), encoder.states(stacked), atol=1e-5)
+
+
+def test_collated_scores(pairs):
+    batch = Collator(tiny_encoder(), 2)([pairs[0], pairs[39]])
+    assert (batch["columns"], batch["gold"].tolist()) == (2, [0.0, 5.0])
