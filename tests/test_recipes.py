@@ -1,0 +1,129 @@
+import math
+from collections import Counter
+
+import pytest
+
+from twodmse.recipes import RECIPES, Recipe, doubling
+
+N, D = 12, 768
+
+
+def plan(name, step=0, **options):
+    return Recipe(name, N, D, **options).plan(step)
+
+
+def terms(p):
+    return {cell.term: (cell.layer, cell.dim, cell.weight) for cell in p.cells}
+
+
+def test_doubling_leaves_the_full_width_out():
+    assert doubling(768) == (8, 16, 32, 64, 128, 256, 512)
+    assert doubling(384) == (8, 16, 32, 64, 128, 256)
+
+
+def test_full_and_mrl():
+    assert terms(plan("full")) == {"last_full": (12, 768, 1.0)}
+    assert Recipe("mrl", N, D).cells(0) == [(12, d) for d in (8, 16, 32, 64, 128, 256, 512, 768)]
+    assert Recipe("mrl", N, D, dims=(64, 32)).cells(0) == [(12, 32), (12, 64)]
+
+
+def test_2dmse_is_the_papers_step():
+    p = plan("2dmse", step=3)
+    s, d = p.sampled["layer"], p.sampled["dim"]
+    assert terms(p) == {
+        "last_full": (12, 768, 1.0),
+        "last_cut": (12, d, 1.0),
+        "shallow_full": (s, 768, 1.0),
+        "shallow_cut": (s, d, 1.0),
+    }
+    (kl,) = p.alignments
+    assert (kl.layer, kl.dim, kl.target, kl.weight, kl.kind, kl.temperature) == (s, 768, 12, 1.0, "coordinates", 1.0)
+    assert not kl.detached
+    assert plan("2dmse", temperature=0.5).alignments[0].weight == 0.25  # T^2
+
+
+def test_2dmse_draws_layers_1_to_n_minus_1_and_all_dims_but_the_full_one():
+    draws = [plan("2dmse", step).sampled for step in range(2000)]
+    layers, dims = Counter(d["layer"] for d in draws), Counter(d["dim"] for d in draws)
+    assert sorted(layers) == list(range(1, 12))
+    assert sorted(dims) == [8, 16, 32, 64, 128, 256, 512]
+    assert min(layers.values()) > 0.7 * 2000 / 11
+    assert min(dims.values()) > 0.7 * 2000 / 7
+
+
+def test_a_step_draws_the_same_in_every_process_and_after_a_resume():
+    first = [Recipe("2dmse", N, D, seed=1).cells(step) for step in range(20)]
+    assert [Recipe("2dmse", N, D, seed=1).cells(step) for step in reversed(range(20))] == first[::-1]
+    assert [Recipe("2dmse", N, D, seed=2).cells(step) for step in range(20)] != first
+
+
+def test_ablations_drop_their_terms():
+    assert "last_full" not in terms(plan("2dmse", last_layer=False))
+    assert "last_cut" not in terms(plan("2dmse", last_layer=False))
+    assert plan("2dmse", last_layer=False).alignments
+    assert not plan("2dmse", alignment=False).alignments
+    assert set(terms(plan("2dmse", matryoshka=False))) == {"last_full", "shallow_full"}
+
+
+def test_weighted_2dmse_has_opposite_slopes():
+    for step in range(10):
+        p = plan("2dmse-weighted", step)
+        s = p.sampled["layer"]
+        assert terms(p)["shallow_full"][2] == terms(p)["shallow_cut"][2] == 1 / s
+        assert terms(p)["last_full"][2] == terms(p)["last_cut"][2] == 1
+        assert p.alignments[0].weight == pytest.approx(math.log(2 + s))
+
+
+def test_ese_trains_every_layer_but_the_one_before_the_last_at_the_compressed_width():
+    p = plan("ese")
+    assert Recipe("ese", N, D).cells(0) == [(i, 128) for i in range(11)] + [(12, 128), (12, 768)]
+    weights = {cell.layer: cell.weight for cell in p.cells if cell.term == "shallow_cut"}
+    assert weights[0] == pytest.approx(1 / 11)
+    assert weights[10] == pytest.approx(1 / (1 + math.log(11)) / 11)
+    assert all(a.kind == "compress" and a.target == a.layer and a.detached for a in p.alignments)
+    assert {a.layer: a.weight for a in p.alignments if a.layer < 12} == pytest.approx(weights)
+    assert [a.weight for a in p.alignments if a.layer == 12] == [1.0]
+
+
+def test_st2d_draws_a_dim_for_each_layer_and_may_draw_the_embedding_output():
+    plans = [plan("st2d", step) for step in range(500)]
+    assert {p.sampled["layer"] for p in plans} == set(range(12))
+    assert any(p.sampled["dim"] != p.sampled["last_dim"] for p in plans)
+    assert {p.sampled["dim"] for p in plans} == {8, 16, 32, 64, 128, 256, 512, 768}
+    for p in plans[:10]:
+        (kl,) = p.alignments
+        assert (kl.weight, kl.temperature, kl.detached, kl.dim, kl.target) == (0.3, 0.3, True, 768, 12)
+        assert [cell.weight for cell in p.cells] == [1.0, 1.0]
+
+
+def test_starbucks_pairs():
+    assert Recipe("starbucks", N, D).cells(0) == [(2, 32), (4, 64), (6, 128), (8, 256), (10, 512), (12, 768)]
+    alignments = plan("starbucks").alignments
+    assert [(a.layer, a.dim, a.target, a.weight) for a in alignments] == [
+        (2 * i, 16 * 2**i, 12, 0.3) for i in range(1, 6)
+    ]
+    assert Recipe("starbucks", 6, 384).cells(0) == [(1, 16), (2, 32), (3, 64), (4, 128), (5, 256), (6, 384)]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(("layers", "dim"), [(2, 8), (3, 20), (6, 384), (24, 1024)])
+def test_every_recipe_stays_inside_the_grid(name, layers, dim):
+    recipe = Recipe(name, layers, dim)
+    for step in range(50):
+        p = recipe.plan(step)
+        assert all(0 <= c.layer <= layers and 1 <= c.dim <= dim and c.weight > 0 for c in p.cells)
+        assert all(0 <= a.layer <= layers and 1 <= a.dim <= dim for a in p.alignments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "3dmse"}, "unknown recipe '3dmse': choose one of full, mrl"),
+        ({"dims": (0, 8)}, "out of range"),
+        ({"dims": (8, 999)}, "out of range"),
+        ({"num_layers": 1}, "at least 2 layers"),
+    ],
+)
+def test_bad_recipes_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**{"name": "2dmse", "num_layers": N, "dim": D} | options)
