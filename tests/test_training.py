@@ -1,0 +1,145 @@
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import LAYERS, tiny_encoder
+
+from twodmse import Encoder, TrainConfig, trainer, training
+from twodmse.checkpoints import fault, last_complete
+from twodmse.trainer import NotFiniteError
+from twodmse.training import train_encoder
+
+
+def config(out, **changes) -> TrainConfig:
+    settings = {"steps": 6, "batch_size": 8, "lr": 1e-3, "precision": "fp32", "save_every": 2, "out": str(out)}
+    return TrainConfig(**(settings | changes))
+
+
+def weights(encoder):
+    return torch.cat([p.detach().flatten() for p in encoder.backbone.parameters()])
+
+
+@pytest.mark.parametrize("recipe", ["full", "mrl", "2dmse", "2dmse-weighted", "ese", "st2d", "starbucks", "grid"])
+def test_every_recipe_trains_and_logs_its_terms(recipe, triplets, tmp_path):
+    encoder = tiny_encoder()
+    before = weights(encoder).clone()
+    run = train_encoder(encoder, triplets, config(tmp_path / "run", recipe=recipe, steps=3, compress_dim=8))
+    assert not torch.equal(weights(encoder), before)
+    assert run.history["step"].tolist() == [1, 2, 3]
+    terms = run.history.drop(columns=["step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim"], errors="ignore")
+    np.testing.assert_allclose(terms.sum(axis=1), run.history["loss"], rtol=1e-4)
+
+
+def test_the_run_folder_holds_the_model_its_config_and_the_history(triplets, tmp_path):
+    run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"))
+    loaded = Encoder.load(run.folder / "model")
+    np.testing.assert_allclose(loaded.encode(["a man runs"]), run.encoder.encode(["a man runs"]), atol=1e-6)
+    assert TrainConfig.read(run.folder / "model" / "train_config.json") == config(tmp_path / "run")
+    stored = pd.read_csv(run.folder / "history.csv")
+    assert list(stored.columns[:6]) == ["step", "loss", "lr", "grad_norm", "layer", "dim"]
+    assert {"last_full", "last_cut", "shallow_full", "shallow_cut", "alignment"} <= set(stored.columns)
+    assert stored["layer"].between(1, LAYERS - 1).all()
+
+
+def test_every_checkpoint_is_a_usable_model_and_old_ones_go(triplets, tmp_path):
+    train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"))
+    found = sorted(p.name for p in (tmp_path / "run").glob("checkpoint-*"))
+    assert found == ["checkpoint-4", "checkpoint-6"]
+    assert Encoder.load(tmp_path / "run" / "checkpoint-4").num_layers == LAYERS
+    assert fault(tmp_path / "run" / "checkpoint-4") is None
+
+
+def interrupted(triplets, folder, at, monkeypatch, **changes):
+    """A run stopped at step ``at`` as if its process had ended there."""
+    step = trainer.CellTrainer.training_step
+
+    def stop(self, *args, **kwargs):
+        if self.state.global_step == at:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.CellTrainer, "training_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_encoder(tiny_encoder(), triplets, config(folder, **changes))
+
+
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(triplets, tmp_path, monkeypatch):
+    whole = train_encoder(tiny_encoder(), triplets, config(tmp_path / "whole", dropout=0.1))
+    interrupted(triplets, tmp_path / "cut", 5, monkeypatch, dropout=0.1)
+    resumed = train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut", dropout=0.1), resume=True)
+    assert torch.equal(weights(resumed.encoder), weights(whole.encoder))
+    pd.testing.assert_frame_equal(resumed.history, whole.history)
+
+
+def test_dropout_is_really_on_while_training(triplets, tmp_path):
+    runs = [train_encoder(tiny_encoder(), triplets, config(tmp_path / str(p), dropout=p, steps=1)) for p in (0.0, 0.5)]
+    assert runs[0].history["loss"][0] != runs[1].history["loss"][0]
+
+
+@pytest.mark.parametrize("damage", ["cut short", "truncated", "missing"])
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_used(damage, triplets, tmp_path, monkeypatch, caplog):
+    whole = train_encoder(tiny_encoder(), triplets, config(tmp_path / "whole"))
+    interrupted(triplets, tmp_path / "cut", 5, monkeypatch)
+    newest = tmp_path / "cut" / "checkpoint-4"
+    if damage == "cut short":
+        (newest / "complete.json").unlink()
+    elif damage == "missing":
+        (newest / "optimizer.pt").unlink()
+    else:
+        data = (newest / "model.safetensors").read_bytes()
+        (newest / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with caplog.at_level(logging.WARNING):
+        assert last_complete(tmp_path / "cut").name == "checkpoint-2"
+    assert "checkpoint-4 is not used" in caplog.text
+    resumed = train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut"), resume=True)
+    assert torch.equal(weights(resumed.encoder), weights(whole.encoder))
+
+
+def test_resuming_with_other_settings_is_refused(triplets, tmp_path, monkeypatch):
+    interrupted(triplets, tmp_path / "run", 5, monkeypatch)
+    with pytest.raises(ValueError, match=r"other settings \(lr: 0\.001 -> 0\.01\)"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", lr=0.01), resume=True)
+
+
+def test_a_used_folder_is_refused_before_anything_is_loaded(triplets, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="choose another --out"):
+        training.train(config(tmp_path / "run", backbone="nowhere"))
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(triplets, tmp_path, monkeypatch):
+    real = trainer.objective
+
+    def poisoned(states, plan, *args):
+        poisoned.calls += 1
+        return real(states * (float("nan") if poisoned.calls == 4 else 1.0), plan, *args)
+
+    poisoned.calls = 0
+    monkeypatch.setattr(trainer, "objective", poisoned)
+    with pytest.raises(NotFiniteError, match=r"became nan at step 4: lower lr"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"))
+    assert fault(tmp_path / "run" / "checkpoint-2") is None
+
+
+def test_scored_pairs_train_with_cosent_by_default(pairs, tmp_path):
+    run = train_encoder(tiny_encoder(), pairs, config(tmp_path / "run", recipe="full", steps=2))
+    assert run.history["loss"].between(0.01, 50).all()
+
+
+def test_two_passes_take_the_lower_layers_from_another_dropout(triplets, tmp_path):
+    settings = {"steps": 1, "dropout": 0.5, "seed": 3}
+    once = train_encoder(tiny_encoder(), triplets, config(tmp_path / "one", **settings)).history
+    twice = train_encoder(tiny_encoder(), triplets, config(tmp_path / "two", two_passes=True, **settings)).history
+    assert once["last_full"][0] == twice["last_full"][0]
+    assert once["shallow_full"][0] != twice["shallow_full"][0]
+
+
+def test_config_is_stored_when_the_run_starts(triplets, tmp_path, monkeypatch):
+    interrupted(triplets, tmp_path / "run", 1, monkeypatch)
+    assert json.loads((tmp_path / "run" / "train_config.json").read_text())["recipe"] == "2dmse"

@@ -1,0 +1,62 @@
+"""Gradient caching: a batch of any size in the memory of one chunk, for any objective on the states of all layers.
+
+Three passes (Gao et al., 2101.06983): every chunk forward without a graph, keeping its states; the objective on the
+states of the whole batch and its gradient with respect to them; every chunk forward again, with the same dropout, and
+backward from its share of that gradient. The states of all layers are one small tensor (N+1, B, D), so this works for
+every recipe.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+Chunk = dict[str, Tensor]
+
+
+def cached_step(
+    backbone: nn.Module,
+    chunks: list[Chunk],
+    loss_of: Callable[[Tensor], Tensor],
+    backward: Callable[[Tensor], None] = Tensor.backward,
+    no_sync: Callable[[], AbstractContextManager] = nullcontext,
+) -> Tensor:
+    """Add the gradients of one step to the parameters, chunk by chunk.
+
+    Args:
+        backbone: maps a list of chunks to states (N+1, b, D); may be wrapped for distribution.
+        chunks: the token batches.
+        loss_of: the loss of states (N+1, B, D), the chunks' texts in order.
+        backward: runs a backward pass. no_sync: holds back gradient averaging for all chunks but the last.
+
+    Returns:
+        The loss, detached. The gradients are those of one plain step on all chunks.
+    """
+    dice, parts = [], []
+    with torch.no_grad():
+        for chunk in chunks:
+            dice.append(_rng_state(chunk))
+            parts.append(backbone([chunk]))  # (N+1, b, D)
+    states = torch.cat(parts, dim=1).requires_grad_()  # (N+1, B, D)
+    loss = loss_of(states)
+    loss.backward()
+    gradients = states.grad.split([part.shape[1] for part in parts], dim=1)
+    after = _rng_state(chunks[0])
+    for i, (chunk, gradient) in enumerate(zip(chunks, gradients, strict=True)):
+        _set_rng_state(dice[i])
+        with nullcontext() if i == len(chunks) - 1 else no_sync():
+            backward((backbone([chunk]) * gradient).sum())
+    _set_rng_state(after)
+    return loss.detach()
+
+
+def _rng_state(chunk: Chunk) -> tuple[Tensor, Tensor | None]:
+    on_gpu = next(iter(chunk.values())).is_cuda
+    return torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
+
+
+def _set_rng_state(state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1])

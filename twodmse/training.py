@@ -1,0 +1,137 @@
+"""Training: from a config to a run, or on with a run that was stopped."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from torch import nn
+
+from twodmse.backbone import Backbone
+from twodmse.checkpoints import last_complete
+from twodmse.config import TrainConfig
+from twodmse.data import DistinctBatches, TextSet, load_texts
+from twodmse.distributed import is_first
+from twodmse.encoder import Encoder
+from twodmse.files import atomic_file
+from twodmse.objectives import BaseLoss
+from twodmse.recipes import Recipe
+from twodmse.trainer import CONFIG_FILE, CellTrainer, write_config
+
+HISTORY_FILE = "history.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run made."""
+
+    encoder: Encoder
+    history: pd.DataFrame  # one row a logged step: step, loss, lr, the sampled layer and dim, one column a loss term
+    folder: Path
+
+
+def train(config: TrainConfig, resume: bool = False) -> Run:
+    """Train the backbone named in ``config`` on the data named there; see `train_encoder`.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: for anything that cannot work, before training starts.
+    """
+    check_folder(Path(config.out), resume)
+    encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
+    return train_encoder(encoder, load_texts(config.data), config, resume)
+
+
+def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume: bool = False) -> Run:
+    """Train ``encoder`` in place and write the run's folder: the model itself, its config and history.csv.
+
+    Args:
+        encoder: the encoder to train. texts: the data to train on. config: every setting.
+        resume: go on from the newest complete checkpoint in ``config.out``, as if the run had never stopped.
+
+    Raises:
+        ValueError: if config, data and encoder do not fit together.
+        FileExistsError: if ``config.out`` holds a run already and ``resume`` is false.
+        NotFiniteError: if the loss becomes NaN or infinite; the last checkpoint stays.
+    """
+    folder = Path(config.out)
+    check_folder(folder, resume)
+    teacher = Encoder.load(config.teacher) if config.teacher else None
+    if config.dropout is not None:
+        set_dropout(encoder.backbone, config.dropout)
+    recipe = recipe_of(config, encoder, teacher)
+    check_processes(config)
+    batches = DistinctBatches(texts, config.batch_size, config.steps, config.seed)
+    base = BaseLoss.named(config.loss, texts.gold is not None, config.mix, config.scale)
+    checkpoint = last_complete(folder) if resume else None
+    if checkpoint is not None:
+        check_same_run(checkpoint, config)
+    if is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, config)
+    trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    encoder.backbone.eval()
+    history = trainer.history()
+    if is_first():
+        with atomic_file(folder / HISTORY_FILE) as path:
+            history.to_csv(path, index=False)
+        encoder.save(folder / "model", overwrite=True)
+        write_config(folder / "model", config)
+    return Run(encoder, history, folder)
+
+
+def recipe_of(config: TrainConfig, encoder: Encoder, teacher: Encoder | None = None) -> Recipe:
+    """The config's recipe for this encoder's N and D, and the teacher's width."""
+    shared = [field.name for field in dataclasses.fields(Recipe) if field.name in TrainConfig.__dataclass_fields__]
+    settings = {name: getattr(config, name) for name in shared}
+    return Recipe(
+        config.recipe, encoder.num_layers, encoder.backbone.dim, teacher_dim=teacher and teacher.dim, **settings
+    )
+
+
+def set_dropout(backbone: Backbone, p: float) -> None:
+    """Set every dropout of the backbone, those inside attention included, to probability ``p``."""
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
+        if isinstance(getattr(module, "dropout_prob", None), float):
+            module.dropout_prob = p
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """Refuse to write over a run.
+
+    Raises:
+        FileExistsError: if the folder holds anything and this is not a resumed run.
+    """
+    if not is_first():
+        return
+    if folder.is_file() or (not resume and folder.is_dir() and any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is not empty: choose another --out, or go on from it with --resume")
+
+
+def check_processes(config: TrainConfig) -> None:
+    """Refuse a batch that the processes of this run cannot share equally.
+
+    Raises:
+        ValueError: naming the batch size and the number of processes.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.batch_size % processes:
+        raise ValueError(f"batch_size {config.batch_size} cannot be shared equally by {processes} processes")
+
+
+def check_same_run(checkpoint: Path, config: TrainConfig) -> None:
+    """Refuse to resume with settings that would make another run of it.
+
+    Raises:
+        ValueError: naming the settings that differ. ``out``, ``keep``, ``save_every`` and ``log_every`` may.
+    """
+    stored = TrainConfig.read(checkpoint / CONFIG_FILE).to_dict()
+    free = ("out", "keep", "save_every", "log_every")
+    changed = [f"{k}: {stored[k]!r} -> {v!r}" for k, v in config.to_dict().items() if stored[k] != v and k not in free]
+    if changed:
+        raise ValueError(
+            f"{checkpoint} belongs to a run with other settings ({'; '.join(changed)}): resume with its own"
+        )
