@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from conftest import DIM, LAYERS
+from scipy.stats import rankdata, spearmanr
+
+from twodmse import evaluation
+from twodmse.encoder import normalise
+from twodmse.evaluation import bootstrap, cell_cosines, default_dims, pairs_grid, resample_counts, sts_grid
+
+
+def test_every_cell_is_scipys_spearman_of_the_encoded_cosines(encoder, pairs):
+    grid = pairs_grid(encoder, pairs, [1, 5, DIM], [0, 1, 2, 3, 4], resamples=0)
+    assert list(grid.columns) == ["task", "layer", "dim", "spearman", "low", "high", "n"]
+    assert len(grid) == 15
+    for row in grid.itertuples():
+        if row.dim == 1:
+            continue  # at one coordinate every cosine is 1 or -1, and a constant column has no correlation
+        vectors = [normalise(encoder.states(column)[row.layer][:, : row.dim]) for column in pairs.columns]
+        expected = 100 * spearmanr((vectors[0] * vectors[1]).sum(1).round(9), pairs.gold).statistic
+        assert row.spearman == pytest.approx(expected, abs=1e-3)
+
+
+def test_all_dims_at_once_equal_one_dim_at_a_time():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(9, 20)).astype(np.float32)
+    left, right = rng.integers(9, size=30), rng.integers(9, size=30)
+    fast = cell_cosines(vectors, left, right, range(1, 21))
+    assert fast.shape == (30, 20)
+    for d in range(1, 21):
+        unit = normalise(vectors[:, :d].astype(np.float64))
+        np.testing.assert_allclose(fast[:, d - 1], (unit[left] * unit[right]).sum(1), atol=1e-12)
+
+
+def test_intervals_match_a_bootstrap_that_ranks_anew():
+    rng = np.random.default_rng(1)
+    gold = rng.normal(size=300)
+    scores = np.stack([gold + rng.normal(size=300), rng.normal(size=300)], axis=1)
+    counts = resample_counts(300, 1000, "task")
+    low, high = bootstrap(rankdata(scores, axis=0), rankdata(gold), counts)
+    for k in range(2):
+        slow = []
+        for row in counts.astype(int):
+            index = np.repeat(np.arange(300), row)
+            slow.append(100 * spearmanr(scores[index, k], gold[index]).statistic)
+        np.testing.assert_allclose([low[k], high[k]], np.percentile(slow, [2.5, 97.5]), atol=1.0)
+
+
+def test_resamples_are_the_same_for_every_model_and_differ_between_tasks():
+    first = resample_counts(50, 10, "stsb")
+    assert (first.sum(axis=1) == 50).all()
+    np.testing.assert_array_equal(first, resample_counts(50, 10, "stsb"))
+    assert (first != resample_counts(50, 10, "sickr")).any()
+
+
+def test_one_encoding_pass_scores_every_cell(encoder, pairs, monkeypatch):
+    monkeypatch.setattr(evaluation, "load_pairs", lambda _: pairs)
+    seen = []
+    encoder.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0][0]["input_ids"])))
+    grid = sts_grid(encoder, ["any"], dims=range(1, DIM + 1), resamples=10)
+    assert len(grid) == LAYERS * DIM
+    assert sum(seen) == len({t for c in pairs.columns for t in c})
+    assert (grid["low"] <= grid["high"]).all()
+
+
+def test_perfect_and_hopeless_orders():
+    gold = rankdata(np.arange(20))
+    ranks = rankdata(np.stack([np.arange(20), -np.arange(20), np.zeros(20)], axis=1), axis=0)
+    np.testing.assert_allclose(evaluation.rank_correlation(ranks, gold), [1, -1, 0], atol=1e-12)
+
+
+def test_bad_cells_and_tasks_are_refused_before_anything_is_encoded(encoder, monkeypatch):
+    monkeypatch.setattr(encoder, "states", lambda *_: pytest.fail("encoded before checking"))
+    for bad in ({"dims": [0]}, {"dims": [DIM + 1]}, {"layers": [LAYERS + 1]}, {"dims": []}):
+        with pytest.raises(ValueError, match=r"out of range|no cell"):
+            sts_grid(encoder, ["mini-sts"], **bad)
+    with pytest.raises(ValueError, match="unknown data set 'sts99'"):
+        sts_grid(encoder, ["mini-sts", "sts99"])
+    with pytest.raises(ValueError, match="no tasks"):
+        sts_grid(encoder, [])
+
+
+def test_default_dims_and_the_papers_tasks():
+    assert default_dims(384) == [8, 16, 32, 64, 128, 256, 384]
+    assert evaluation.expand(["paper"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr"]
