@@ -1,0 +1,244 @@
+import sys
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from conftest import DIM, LAYERS, tiny_encoder
+from typer.testing import CliRunner
+
+from twodmse import Encoder, bench, measure
+from twodmse.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
+from twodmse.cli import app
+from twodmse.evaluation import sts_grid
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only what is timed moves: ``clock.now``."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def tick(clock, seconds):
+    """A hook that takes so many seconds."""
+
+    def hook(*_):
+        clock.now += seconds
+
+    return hook
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(tiny_encoder().save(tmp_path / "model"))
+
+
+@pytest.fixture
+def scored(tmp_path, pairs):
+    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    return str(tmp_path / "pairs.csv")
+
+
+@pytest.fixture
+def rows(tmp_path, triplets):
+    table = pd.DataFrame(dict(zip(("anchor", "positive", "negative"), triplets.columns, strict=True)))
+    table.to_csv(tmp_path / "triplets.csv", index=False)
+    return str(tmp_path / "triplets.csv")
+
+
+def test_depth_is_timed_with_the_embedding_layer_aside(encoder, clock):
+    encoder.backbone.model.embeddings.register_forward_hook(tick(clock, 10))
+    for layer, seconds in zip(encoder.backbone.layers, [1, 1, 1, 3], strict=True):
+        layer.register_forward_hook(tick(clock, seconds))
+    table = bench_encode(encoder, rounds=2, batch_size=3)
+    assert table["layer"].tolist() == [1, 2, 3, 4]
+    assert table["seconds"].tolist() == [11, 12, 13, 16]  # one batch each: the embedding layer runs once
+    assert table["spread"].tolist() == [0, 0, 0, 0]
+    assert table["ratio"].tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6, 1])
+    assert table["share"].tolist() == [0.25, 0.5, 0.75, 1]
+    assert table["excess"].tolist() == pytest.approx([4 / 6, 4 / 6, 4 / 6, 1])
+    assert list(table.columns) == ["layer", "seconds", "spread", "ratio", "share", "excess"]
+
+
+def test_the_pass_that_stops_at_the_first_layer_runs_no_layer_and_leaves_no_trace(encoder, texts):
+    ran = []
+    encoder.backbone.model.embeddings.register_forward_hook(lambda *_: ran.append("embeddings"))
+    hook = encoder.backbone.layers[0].register_forward_hook(lambda *_: ran.append("layer"))
+    embed_only(encoder, texts)
+    assert ran == ["embeddings"]
+    hook.remove()
+    assert encoder.encode(texts).shape == (7, DIM)
+
+
+def test_long_texts_fill_the_maximal_length(encoder):
+    texts = long_texts(encoder, 5)
+    assert len(set(texts)) == 5
+    assert {len(ids) for ids in encoder.tokenise(texts)["input_ids"]} == {encoder.layout.max_length}
+
+
+def test_grid_is_timed_against_encoding_once(model, scored, pairs, monkeypatch, clock):
+    calls = []
+    real_encode, real_states = Encoder.encode, Encoder.states
+
+    def encode(self, texts, **options):
+        clock.now += 2
+        return real_encode(self, texts, **options)
+
+    def states(self, texts, **options):
+        clock.now += 3
+        calls.append(len(texts))
+        return real_states(self, texts, **options)
+
+    monkeypatch.setattr(Encoder, "encode", encode)
+    monkeypatch.setattr(Encoder, "states", states)
+    table = bench_grid(model, [scored, scored], peer=False, rounds=2)
+    distinct = len(set(pairs.columns[0] + pairs.columns[1]))
+    assert calls == [distinct] * 4  # two tasks, two rounds, one pass each
+    assert table["task"].tolist() == [scored, scored, "all"]
+    assert table["texts"].tolist() == [distinct, distinct, 2 * distinct]
+    assert table["encode_seconds"].tolist() == [2, 2, 4]
+    assert table["all_dims_seconds"].tolist() == [3, 3, 6]
+    assert table["all_dims_ratio"].tolist() == [1.5, 1.5, 1.5]
+    peaks = table["all_dims_peak_bytes"]
+    assert not {"speed_up", "cells"} & set(table)
+    if sys.platform == "linux":
+        assert peaks[2] == max(peaks[:2])
+
+
+def test_the_loop_of_a_user_gives_the_same_scores(model, scored, clock, monkeypatch):
+    pytest.importorskip("sentence_transformers", reason="needs sentence-transformers (the extra 'peers')")
+    real = bench._peer_loop
+    seen = {}
+
+    def slow_loop(*args):
+        loop = real(*args)
+
+        def run(pairs):
+            clock.now += 30
+            seen.update(loop(pairs))
+            return dict(seen)
+
+        return run
+
+    states = Encoder.states
+    monkeypatch.setattr(bench, "_peer_loop", slow_loop)
+    monkeypatch.setattr(Encoder, "states", lambda self, texts: (tick(clock, 2)(), states(self, texts))[1])
+    table = bench_grid(model, [scored], dims=[4, 16, DIM])
+    assert len(table) == 1
+    row = table.iloc[0]
+    assert (row["cells"], row["grid_seconds"], row["peer_seconds"], row["speed_up"]) == (3 * LAYERS, 2, 30, 15)
+    ours = sts_grid(Encoder.load(model), [scored], [4, 16, DIM], resamples=0).set_index(["layer", "dim"])["spearman"]
+    apart = {cell: abs(score - ours[cell]) for cell, score in seen.items()}
+    assert len(apart) == 3 * LAYERS
+    assert row["difference"] == pytest.approx(max(apart.values()), abs=1e-9)
+    assert row["difference"] < 0.1
+    assert ours.max() - ours.min() > 1  # cells differ: agreement says something
+
+
+def test_each_recipe_takes_a_step_of_each_batch(model, rows, monkeypatch, clock):
+    real = bench._our_step
+    seen = {}
+
+    def step_of(name, *args):
+        step = real(name, *args)
+
+        def run(number, batch):
+            clock.now += {"full": 2, "2dmse": 3}[name]
+            seen.setdefault(name, []).append((number, tuple(batch)))
+            step(number, batch)
+
+        return run
+
+    monkeypatch.setattr(bench, "_our_step", step_of)
+    table = bench_train(data=rows, backbone=model, batch_size=4, steps=2, precision="fp32", peer=False, length=16)
+    assert table["name"].tolist() == ["full", "2dmse"]
+    assert table["seconds"].tolist() == [2, 3]
+    assert table["triplets_per_second"].tolist() == [2, 4 / 3]
+    assert table["ratio"].tolist() == [1, 1.5]
+    assert seen["full"] == seen["2dmse"]
+    assert [number for number, _ in seen["full"]] == [0, 1, 2]  # the first is warm
+    assert len(set(seen["full"])) == 3
+
+
+def test_a_step_changes_the_weights(model, rows):
+    from twodmse.data import load_texts
+
+    kept = []
+    real = bench._optimizer_step
+    bench._optimizer_step = lambda module: (kept.append(module), real(module))[1]
+    try:
+        step = bench._our_step("2dmse", model, load_texts(rows), "fp32", 16)
+    finally:
+        bench._optimizer_step = real
+    before = [p.detach().clone() for p in kept[0].parameters()]
+    step(0, [0, 1, 2, 3])
+    after = list(kept[0].parameters())
+    assert sum(bool((a != b).any()) for a, b in zip(before, after, strict=True)) > len(before) / 2
+
+
+@pytest.mark.slow
+def test_the_peer_trains_beside_the_recipes(model, rows):
+    pytest.importorskip("sentence_transformers", reason="needs sentence-transformers (the extra 'peers')")
+    table = bench_train(data=rows, backbone=model, batch_size=4, steps=1, precision="fp32", length=16)
+    assert table["name"].tolist() == ["full", "2dmse", "sentence-transformers"]
+    assert (table["seconds"] > 0).all()
+
+
+def test_bad_input_is_refused_before_work(model, rows, scored, monkeypatch):
+    monkeypatch.setattr(Encoder, "encode", lambda *_, **__: pytest.fail("encoded before checking"))
+    with pytest.raises(ValueError, match="unknown recipe"):
+        bench_train(["3dmse"], data=rows, backbone=model)
+    with pytest.raises(ValueError, match="unknown data set 'sts99'"):
+        bench_grid(model, ["sts99"], peer=False)
+    with pytest.raises(ValueError, match="dim 99 is out of range"):
+        bench_grid(model, [scored], dims=[99], peer=False)
+    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda _: None)
+    for call in (lambda: bench_grid(model, [scored]), lambda: bench_train(data=rows, backbone=model)):
+        with pytest.raises(ValueError, match=r"not installed: pip install 'twodmse\[peers\]'"):
+            call()
+
+
+def run(*args):
+    return runner.invoke(app, ["bench", *map(str, args)], terminal_width=200)
+
+
+def test_bench_prints_and_writes_its_tables(model, scored, tmp_path):
+    result = run("encode", model, "--rounds", 1, "--out", tmp_path / "encode.csv")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "encode.csv")
+    assert table["layer"].tolist() == [1, 2, 3, 4]
+    assert f"{table['share'][2]:.4g}" in result.output
+    result = run("grid", model, "--tasks", scored, "--no-peer", "--out", tmp_path / "grid.csv")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "grid.csv")
+    assert f"{table['all_dims_ratio'][0]:.4g}" in result.output
+    assert "speed_up" not in table
+    again = run("grid", model, "--tasks", scored, "--no-peer", "--out", tmp_path / "grid.csv")
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+
+
+def test_bench_train_passes_its_options_on(model, monkeypatch):
+    given = {}
+    table = pd.DataFrame({"name": ["full"], "seconds": [1.5]})
+    monkeypatch.setattr(bench, "bench_train", lambda **options: given.update(options) or table)
+    result = run("train", model, "--rounds", 3, "--no-peer")
+    assert result.exit_code == 0, result.output
+    assert given == {"backbone": model, "peer": False, "steps": 3}
+    assert result.output.split() == ["name", "seconds", "full", "1.5"]
+
+
+def test_bench_says_what_is_wrong(model):
+    assert run("--help").exit_code == 0
+    assert len(run("--help").output.split()) > 30
+    for args in (["encode", "/nowhere"], ["grid", model, "--tasks", "sts99", "--no-peer"], ["train", "/nowhere"]):
+        result = run(*args)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("twodmse: ")
+        assert result.stderr.count("\n") == 1
+    assert run("fly").exit_code == 2
+    assert run("encode", model, "--rounds", 0).exit_code == 2

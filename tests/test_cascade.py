@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+import torch
+from conftest import DIM, LAYERS, sentences, tiny_encoder
+
+from twodmse.cascade import Cascade, cascade_table, nearest, run_layers
+from twodmse.encoder import normalise
+
+DOCUMENTS, QUERIES = sentences(40, seed=3), sentences(6, seed=4)
+
+
+def exact(encoder, cell, k):
+    """The k nearest documents of each query at a cell, by sorting every cosine."""
+    layer, dim = cell
+    scores = encoder.encode(QUERIES, layer, dim) @ encoder.encode(DOCUMENTS, layer, dim).T
+    return [sorted(range(len(DOCUMENTS)), key=lambda i: -row[i])[:k] for row in scores]
+
+
+def test_a_pass_that_pauses_gives_the_full_passs_states(architecture):
+    encoder = tiny_encoder(architecture)
+    states = encoder.states(QUERIES)
+    ids = encoder.tokenise(QUERIES)["input_ids"]
+    for n in range(1, LAYERS + 1):
+        tokens, pooled = run_layers(encoder, ids, None, 0, n)
+        assert [t.shape for t in tokens] == [(len(own), DIM) for own in ids]
+        np.testing.assert_allclose(pooled, states[n], atol=1e-5)
+        for last in range(n, LAYERS + 1):
+            _, further = run_layers(encoder, ids, tokens, n, last)
+            assert further.shape == (len(QUERIES), DIM)
+            np.testing.assert_allclose(further, states[last], atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "last"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_tokens_find_their_places_again_beside_other_padding(pooling, side):
+    encoder = tiny_encoder(pooling=pooling)
+    encoder.tokenizer.padding_side = side
+    ids = encoder.tokenise(QUERIES)["input_ids"]
+    tokens, _ = run_layers(encoder, ids, None, 0, 2)
+    short = sorted(range(len(ids)), key=lambda i: len(ids[i]))[:2]  # a batch padded less than the one they come from
+    _, alone = run_layers(encoder, [ids[i] for i in short], [tokens[i] for i in short], 2, LAYERS)
+    _, whole = run_layers(encoder, ids, tokens, 2, LAYERS)
+    np.testing.assert_allclose(alone, whole[short], atol=1e-5)
+    if side == "right":  # positions count from the left, so left padding moves them
+        np.testing.assert_allclose(whole, encoder.states(QUERIES)[LAYERS], atol=1e-5)
+
+
+def test_pausing_leaves_the_model_as_it_was(encoder):
+    before = encoder.states(QUERIES)
+    encoder.backbone.train()
+    index = Cascade(encoder, DOCUMENTS, (1, 8), shortlist=10)
+    first = index.search(QUERIES)
+    assert encoder.backbone.model.training
+    encoder.backbone.eval()
+    assert first.equals(Cascade(encoder, DOCUMENTS, (1, 8), shortlist=10).search(QUERIES))  # dropout was off
+    np.testing.assert_array_equal(encoder.states(QUERIES), before)
+    assert not any(layer._forward_hooks or layer._forward_pre_hooks for layer in encoder.backbone.layers)
+
+
+def test_a_shortlist_of_everything_is_the_exact_search(architecture):
+    encoder = tiny_encoder(architecture)
+    found = Cascade(encoder, DOCUMENTS, (2, 4), (3, 16), shortlist=10**6, batch_size=7).search(QUERIES, k=5)
+    assert list(found.columns) == ["query", "rank", "document", "score"]
+    assert found.groupby("query")["document"].apply(list).tolist() == exact(encoder, (3, 16), 5)
+    cosine = (encoder.encode(QUERIES[:1], 3, 16) @ encoder.encode([DOCUMENTS[found["document"][0]]], 3, 16).T).item()
+    assert found["score"][0] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_only_the_shortlist_is_reranked(encoder):
+    index = Cascade(encoder, DOCUMENTS, (1, 4), shortlist=8)
+    found = index.search(QUERIES, k=8).groupby("query")["document"].apply(list)
+    near, deep = exact(encoder, (1, 4), 8), exact(encoder, (LAYERS, DIM), len(DOCUMENTS))
+    for query, documents in found.items():
+        assert documents == [i for i in deep[query] if i in near[query]]
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 20_000, 2**30])
+def test_layers_are_counted_and_no_document_goes_on_twice(encoder, cache_bytes):
+    seen = sorted({i for near in exact(encoder, (1, 4), 8) for i in near})
+    ran = []
+    for layer in encoder.backbone.layers:
+        layer.register_forward_hook(lambda _, args, __: ran.append(len(args[0])))
+    index = Cascade(encoder, DOCUMENTS, (1, 4), (3, 16), shortlist=8, cache_bytes=cache_bytes)
+    assert index.layers_run == sum(ran) == 40
+    kept = [tokens is not None for tokens in index.tokens]
+    assert sum(tokens.nbytes for tokens in index.tokens if tokens is not None) <= cache_bytes
+    assert sum(kept) == {0: 0, 2**30: 40}.get(cache_bytes, sum(kept))
+    found = index.search(QUERIES, k=8)
+    assert index.deepened.nonzero()[0].tolist() == seen
+    assert not any(index.tokens[i] is not None for i in seen)  # memory given back
+    assert index.layers_run == sum(ran) == 40 + 6 * 3 + sum(2 if kept[i] else 3 for i in seen)
+    assert found.equals(index.search(QUERIES, k=8))
+    assert index.layers_run == 40 + 2 * 6 * 3 + sum(2 if kept[i] else 3 for i in seen)
+
+
+def test_started_again_or_gone_on_the_results_are_the_same(encoder):
+    kept, fresh = (Cascade(encoder, DOCUMENTS, (2, 8), shortlist=12, cache_bytes=b).search(QUERIES) for b in (2**30, 0))
+    assert kept["document"].tolist() == fresh["document"].tolist()
+    np.testing.assert_allclose(kept["score"], fresh["score"], atol=1e-5)
+
+
+def test_the_table_says_what_the_cascade_does(encoder):
+    table = cascade_table(encoder, DOCUMENTS, QUERIES, [(1, 4), (2, 32)], [10, 20, 40], k=5, deep=(3, 16))
+    assert table[["shallow_layer", "shallow_dim", "shortlist"]].to_numpy().tolist() == [
+        [n, d, K] for n, d in ((1, 4), (2, 32)) for K in (10, 20, 40)
+    ]
+    truth = exact(encoder, (3, 16), 5)
+    for row in table.itertuples():
+        assert (row.deep_layer, row.deep_dim) == (3, 16)
+        index = Cascade(encoder, DOCUMENTS, (row.shallow_layer, row.shallow_dim), (3, 16), row.shortlist)
+        found = index.search(QUERIES, k=5).groupby("query")["document"].apply(set)
+        kept = [len(found[q] & set(truth[q])) / 5 for q in range(len(QUERIES))]
+        assert row.recall == pytest.approx(np.mean(kept))
+        assert row.relative_cost == pytest.approx(index.layers_run / (46 * 3))
+        fresh = Cascade(encoder, DOCUMENTS, (row.shallow_layer, row.shallow_dim), (3, 16), row.shortlist)
+        before = fresh.layers_run
+        fresh.search(QUERIES[:1], k=1)
+        assert row.layers_run == fresh.layers_run - before
+        assert row.index_bytes == index.shallow_vectors.nbytes == 40 * 4 * row.shallow_dim
+        assert row.token_bytes == sum(tokens.nbytes for tokens in Cascade(encoder, DOCUMENTS, (1, 4)).tokens)
+    assert (table.query("shortlist == 40")["recall"] == 1).all()
+    assert table["recall"].min() < 1  # else nothing was told apart
+
+
+def test_the_deep_cell_is_the_last_one_if_none_is_named(encoder):
+    table = cascade_table(encoder, DOCUMENTS, QUERIES, [(1, 4)], [10])
+    assert table[["deep_layer", "deep_dim"]].to_numpy().tolist() == [[LAYERS, DIM]]
+
+
+def test_nearest_over_several_blocks(monkeypatch):
+    monkeypatch.setattr("twodmse.cascade.QUERY_BLOCK", 3)
+    rng = np.random.default_rng(0)
+    queries, documents = normalise(rng.normal(size=(8, 5))), normalise(rng.normal(size=(20, 5)))
+    expected = [sorted(range(20), key=lambda i: -(documents[i] @ q))[:4] for q in queries]
+    assert nearest(queries, documents, 4).tolist() == expected
+    assert nearest(np.ones((1, 2)), np.ones((5, 2)), 3).tolist() == [[0, 1, 2]]  # ties in the order of the documents
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shallow": (5, 4)}, "layer 5 is out of range"),
+        ({"shallow": (1, 99)}, "dim 99 is out of range"),
+        ({"deep": (1, 4)}, r"deep cell \(1, 4\) has fewer layers than the shallow cell \(2, 4\)"),
+        ({"shortlist": 0}, "shortlist is 0"),
+        ({"texts": []}, "texts is empty"),
+        ({"texts": ["a man", " "]}, r"texts\[1\]"),
+    ],
+)
+def test_bad_cascades_are_refused_before_anything_is_encoded(encoder, monkeypatch, change, message):
+    monkeypatch.setattr(encoder.backbone, "start", lambda *_: pytest.fail("encoded before checking"))
+    with pytest.raises(ValueError, match=message):
+        Cascade(encoder, **({"texts": DOCUMENTS, "shallow": (2, 4)} | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shortlists": [3]}, r"shortlist 3 is out of range: it must be in 5\.\.40"),
+        ({"shortlists": [41]}, "shortlist 41"),
+        ({"shortlists": []}, "nothing to measure"),
+        ({"cells": []}, "nothing to measure"),
+        ({"cells": [(4, 4)], "deep": (3, 4)}, "fewer layers"),
+        ({"k": 0}, "k is 0"),
+        ({"k": 41}, r"k is 41: it must be in 1\.\.40"),
+        ({"queries": []}, "texts is empty"),
+    ],
+)
+def test_bad_tables_are_refused_before_anything_is_encoded(encoder, monkeypatch, change, message):
+    monkeypatch.setattr(encoder, "states", lambda *_: pytest.fail("encoded before checking"))
+    settings = {"texts": DOCUMENTS, "queries": QUERIES, "cells": [(1, 4)], "shortlists": [10], "k": 5}
+    with pytest.raises(ValueError, match=message):
+        cascade_table(encoder, **(settings | change))
+
+
+def test_a_search_for_more_than_the_shortlist_is_refused(encoder):
+    with pytest.raises(ValueError, match=r"k is 9: it must be in 1\.\.8"):
+        Cascade(encoder, DOCUMENTS, (1, 4), shortlist=8).search(QUERIES, k=9)
+
+
+def test_half_precision_weights_go_on_too(encoder):
+    encoder.backbone.to(torch.float16)
+    states = encoder.states(QUERIES)
+    ids = encoder.tokenise(QUERIES)["input_ids"]
+    _, pooled = run_layers(encoder, ids, run_layers(encoder, ids, None, 0, 2)[0], 2, LAYERS)
+    np.testing.assert_allclose(pooled, states[LAYERS], atol=1e-2)

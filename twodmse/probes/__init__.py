@@ -1,0 +1,28 @@
+"""Probes: why some cells are worse than others. Tables out, nearly all from one ``states`` array (N+1, n, D).
+
+Each probe is a pure function whose docstring has its formula and source. Layer 0, the embedding layer's output, is
+probed like the others.
+"""
+
+from twodmse.probes.alignment import cka, kl_to_last, score_kl
+from twodmse.probes.conflict import gradient_conflict
+from twodmse.probes.controls import controls
+from twodmse.probes.geometry import alignment_uniformity, anisotropy, outliers
+from twodmse.probes.neighbours import neighbours_kept, order_flips
+from twodmse.probes.report import distinct, probe_encoder, summary
+
+__all__ = [
+    "alignment_uniformity",
+    "anisotropy",
+    "cka",
+    "controls",
+    "distinct",
+    "gradient_conflict",
+    "kl_to_last",
+    "neighbours_kept",
+    "order_flips",
+    "outliers",
+    "probe_encoder",
+    "score_kl",
+    "summary",
+]
