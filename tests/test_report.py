@@ -1,0 +1,75 @@
+"""Every number in the project's prose comes from a stored table, and every picture from one too."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from twodmse.cli import app
+from twodmse.figures import draw_figures
+from twodmse.report import fill, loose_numbers, markdown
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "figures" / "data"
+PAGES = ["README.md", "twodmse/resources/corpus/DATA_CARD.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_say_what_the_tables_say(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert text.count("<!-- /") >= 1
+    assert fill(text, DATA) == text, f"{page} is not up to date: run `make figures`"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_number_stands_outside_the_blocks(page):
+    assert loose_numbers((ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def test_pictures_are_those_of_the_tables(tmp_path):
+    first = draw_figures(tmp_path, DATA)
+    before = {path.name: path.read_bytes() for path in first}
+    assert {path.name: path.read_bytes() for path in draw_figures(tmp_path, DATA)} == before
+    stored = {path.name for path in (ROOT / "figures").iterdir() if path.is_file()}
+    assert stored == set(before), "run `make figures`"
+
+
+def test_the_command_draws_and_names_a_missing_table(tmp_path):
+    (tmp_path / "data").mkdir()
+    nothing = CliRunner().invoke(app, ["figures", "--out", str(tmp_path)])
+    assert nothing.exit_code == 1
+    assert "no stored tables" in nothing.output
+    table = pd.read_csv(DATA / "quickstart.csv")
+    table.to_csv(tmp_path / "data" / "quickstart.csv", index=False)
+    done = CliRunner().invoke(app, ["figures", "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "quickstart.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_fill_writes_a_block_anew_and_leaves_the_rest(tmp_path):
+    pd.DataFrame({"baseline": ["jaccard", "minilm 6 384", "minilm 1 384"], "spearman": [1.234, 56.7, -8.0]}).to_csv(
+        tmp_path / "corpus.csv", index=False
+    )
+    text = fill("before 1.5\n<!-- corpus -->\nold\n<!-- /corpus -->\nafter", tmp_path)
+    assert text.startswith("before 1.5\n<!-- corpus -->\n")
+    assert text.endswith("<!-- /corpus -->\nafter")
+    assert "1.23;" in text
+    assert "56.70" in text
+    assert "-8.00" in text
+    assert "old" not in text
+    with pytest.raises(ValueError, match="unknown block 'nothing'"):
+        fill("<!-- nothing -->\n<!-- /nothing -->", tmp_path)
+    with pytest.raises(FileNotFoundError, match="quickstart"):
+        fill("<!-- quickstart -->\n<!-- /quickstart -->", tmp_path)
+
+
+def test_loose_numbers_by_hand():
+    text = "it is 3.5 here, `4.5` there, [5.5](x/6.5.html), Python 3.11\n```\n7.5\n```\n<!-- a -->8.5<!-- /a -->"
+    assert loose_numbers(text) == ["3.5", "5.5"]
+
+
+def test_markdown_by_hand():
+    table = pd.DataFrame({"a": [1, 2], "b": [0.123, 4.0]}, index=pd.Index(["x", "y"], name="n"))
+    assert markdown(table) == "| n | a | b |\n| --- | ---: | ---: |\n| x | 1 | 0.12 |\n| y | 2 | 4.00 |"
