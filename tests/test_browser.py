@@ -1,0 +1,237 @@
+"""The explorer notebook as its reader sees it: a real JupyterLab in a real browser, moved by keyboard."""
+
+import os
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twodmse import Encoder
+
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+pytestmark = pytest.mark.browser
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "06_explorer.ipynb"
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+PATIENCE = 60_000  # milliseconds a change may take on a busy machine
+READY = "window.jupyterapp?.shell.currentWidget?.sessionContext?.isReady"
+# Presses one arrow key n times, and measures from each press to the new picture in the page, in milliseconds.
+PRESS_AND_MEASURE = """async ([root, count]) => {
+  const handle = document.querySelector(`${root} .twodmse-dim .noUi-handle`), times = [];
+  for (let i = 0; i < count; i++) {
+    const seen = new Promise(done => {
+      const observer = new MutationObserver(() => { observer.disconnect(); requestAnimationFrame(done); });
+      observer.observe(document.querySelector(`${root} .twodmse`).parentElement, {childList: true});
+    });
+    const start = performance.now();
+    handle.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight", bubbles: true}));
+    await seen;
+    times.push(performance.now() - start);
+  }
+  return times;
+}"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A copy of the notebook, and a folder for its trained model: the checkout is never touched."""
+    home = tmp_path_factory.mktemp("lab")
+    (home / "tmp").mkdir()
+    shutil.copy(NOTEBOOK, home)
+    config = home / ".j_CONFIG" / "labconfig"  # switches off a pop-up about news
+    config.mkdir(parents=True)
+    (config / "page_config.json").write_text(
+        '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}'
+    )
+    return home
+
+
+@pytest.fixture(scope="module")
+def lab_url(home):
+    kinds = ("_CONFIG", "_DATA", "_RUNTIME", "LAB_SETTINGS", "LAB_WORKSPACES")
+    env = os.environ | {f"JUPYTER{kind}_DIR": str(home / f".j{kind}") for kind in kinds}
+    env |= {"TWODMSE_NOTEBOOK_STEPS": "2", "TMPDIR": str(home / "tmp")}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port, token = free.getsockname()[1], secrets.token_hex(16)
+    command = [
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
+        "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={home}",
+        f"--IdentityProvider.token={token}",
+    ]  # fmt: skip
+    with open(home / "lab.log", "w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (home / "lab.log").read_text()
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/doc/tree/{NOTEBOOK.name}?reset&token={token}"
+    finally:
+        server.terminate()  # the server ends its kernels too
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def page(lab_url):
+    """The notebook after "run all", in a window 1200 px wide."""
+    expect.set_options(timeout=PATIENCE)
+    with sync_api.sync_playwright() as p, p.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
+        page = browser.new_page(viewport={"width": 1200, "height": 1500})
+        page.set_default_timeout(PATIENCE)
+        page.goto(lab_url)
+        page.wait_for_function(READY)
+        assert page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')"), "a cell failed"
+        yield page
+        if "SHOTS" in os.environ:  # a folder for pictures of the whole notebook in both themes
+            take_pictures(page, Path(os.environ["SHOTS"]))
+
+
+@pytest.fixture(scope="module")
+def models(page, home):
+    """The untouched model, and the one that the notebook trained."""
+    (trained,) = (home / "tmp").glob("twodmse-*/run/model")
+    return [Encoder.load("bundled"), Encoder.load(trained)]
+
+
+def take_pictures(page, folder):
+    height = page.locator(".jp-WindowedPanel-inner").first.evaluate("e => e.scrollHeight")
+    page.set_viewport_size({"width": 1200, "height": height + 200})
+    page.locator(".jp-WindowedPanel-outer").first.evaluate("e => e.scrollTo(0, 0)")
+    for theme in ("Light", "Dark"):
+        change = f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+        page.evaluate(change)
+        page.wait_for_timeout(3000)
+        page.screenshot(path=folder / f"{theme.lower()}.png")
+
+
+def press(view, slider, key, times=1):
+    for _ in range(times):
+        view.locator(f".twodmse-{slider} .noUi-handle").press(key)
+
+
+def typed(view, box):
+    return view.locator(f".twodmse-{box} input").input_value()
+
+
+def at_cell(view, layer, dim):
+    """Wait until both panels show the cell."""
+    marks = view.locator(".twodmse-mark")
+    for i in (0, 1):
+        expect(marks.nth(i)).to_have_attribute("data-layer", str(layer))
+        expect(marks.nth(i)).to_have_attribute("data-dim", str(dim))
+    return [float(marks.nth(i).get_attribute("data-cosine")) for i in (0, 1)]
+
+
+def numbers(view):
+    return [float(words) for words in view.locator(".twodmse-number").all_inner_texts()]
+
+
+def cosine_of(encoder, texts, layer, dim):
+    first, second = encoder.encode(texts, layer, dim).astype(np.float64)
+    return first @ second
+
+
+def test_both_sliders_move_number_and_mark_to_the_values_of_the_library(page, models):
+    view = page.locator(".twodmse-twosentences")
+    texts = [typed(view, "sentence-1"), typed(view, "sentence-2")]
+    layer, dim = 3, 32
+    seen = []
+    for slider, key, change in (
+        ("layer", "ArrowLeft", (-1, 0)),
+        ("dim", "ArrowRight", (0, 1)),
+        ("layer", "End", (4, 0)),
+    ):
+        press(view, slider, key)
+        layer, dim = layer + change[0], dim + change[1]
+        marked = at_cell(view, layer, dim)
+        wanted = [cosine_of(encoder, texts, layer, dim) for encoder in models]
+        assert numbers(view) == pytest.approx(wanted, abs=1e-3)
+        assert marked == pytest.approx(wanted, abs=1e-3)
+        expect(view.locator(".twodmse-layer .widget-readout")).to_have_text(str(layer))
+        seen.append(tuple(marked))
+    assert len(set(seen)) == 3
+
+
+def test_text_typed_in_is_encoded(page, models):
+    view = page.locator(".twodmse-twosentences")
+    box = view.locator(".twodmse-sentence-1 input")
+    box.fill("")
+    box.press("Enter")
+    expect(view).to_contain_text("Type at least one word")
+    box.fill("A dog & a <b>cat</b> sleep.")
+    box.press("Enter")
+    expect(view).not_to_contain_text("Type at least one word")
+    texts = ["A dog & a <b>cat</b> sleep.", typed(view, "sentence-2")]
+    wanted = [cosine_of(encoder, texts, 6, 33) for encoder in models]
+    expect(view.locator(".twodmse-number").first).to_have_text(f"{wanted[0]:.3f}")
+    assert numbers(view) == pytest.approx(wanted, abs=1e-3)
+
+
+def test_sliders_reorder_the_ranking(page, models):
+    view = page.locator(".twodmse-ranking")
+    press(view, "layer", "ArrowLeft", 2)
+    press(view, "dim", "ArrowLeft", 3)
+    expect(view).to_contain_text("Ranking at layer 2, dim 61;")
+    query = typed(view, "query")
+    orders = []
+    for i, encoder in enumerate(models):
+        panel = view.locator(".twodmse-panel").nth(i)
+        shown = panel.locator(".twodmse-sentence").all_inner_texts()
+        moved = [int(row.get_attribute("data-change")) for row in panel.locator(".twodmse-row").all()]
+        places = []
+        for layer, dim in ((2, 61), (6, 384)):
+            vectors = encoder.encode([query, *sorted(shown)], layer, dim)
+            nearest = np.argsort(-(vectors[1:] @ vectors[0]), kind="stable")
+            places.append([sorted(shown)[k] for k in nearest])
+        assert shown == places[0]
+        assert moved == [places[1].index(sentence) - k for k, sentence in enumerate(shown)]
+        orders.append(shown)
+    assert any(moved)
+    assert len(orders[0]) == 10
+
+
+def test_the_replay_moves_grid_and_terms(page):
+    view = page.locator(".twodmse-replay")
+    expect(view.locator(".twodmse-grid")).to_have_attribute("data-step", "2")
+    before = view.locator(".twodmse-grid").inner_html(), view.locator(".twodmse-term").all_inner_texts()
+    view.locator(".twodmse-step-slider .noUi-handle").press("ArrowLeft")
+    expect(view.locator(".twodmse-grid")).to_have_attribute("data-step", "1")
+    expect(view.locator(".twodmse-step")).to_have_attribute("data-step", "1")
+    after = view.locator(".twodmse-grid").inner_html(), view.locator(".twodmse-term").all_inner_texts()
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_nothing_scrolls_sideways(page):
+    wide = """() => [...document.querySelectorAll('.jp-OutputArea-output, .jp-RenderedMarkdown, .twodmse')]
+        .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent.slice(0, 80))"""
+    assert page.evaluate(wide) == []
+
+
+@pytest.mark.parametrize("view", ["twosentences", "ranking", "scatter"])
+def test_redraw_is_measured(page, view, record_property):
+    page.locator(f".twodmse-{view} .twodmse-dim .noUi-handle").press("Home")
+    expect(page.locator(f".twodmse-{view} .twodmse-dim .widget-readout")).to_have_text("1")
+    page.wait_for_timeout(1000)
+    times = page.evaluate(PRESS_AND_MEASURE, [f".twodmse-{view}", 30])
+    record_property("median_ms", statistics.median(times))
+    middle, best = statistics.median(times), min(times)
+    print(f"\n{view}: from key press to redraw {middle:.1f} ms at the median, {best:.1f} at best")  # noqa: T201
+    assert len(times) == 30  # every press was answered; how fast depends on the machine

@@ -1,0 +1,263 @@
+"""The notebooks are thin, clean and in order; cleaning drops what changes by itself; and every notebook runs."""
+
+import ast
+import copy
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import typer
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from typer.testing import CliRunner
+
+from twodmse import notebooks
+from twodmse.notebooks import WIDGET, clean, execute, write
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+FILES = sorted(FOLDER.glob("*.ipynb"))
+ONE_STEP = FOLDER / "02_one_step_by_hand.ipynb"
+MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)  # lines that Jupyter reads, not Python
+ABSOLUTE = re.compile(r"(?<![\w.:/<~%-])/[\w.-]+/[\w./-]+|\b[A-Za-z]:\\\w")
+LONGEST = 12  # lines of a code cell
+LARGEST = 2_000_000  # bytes of a file
+every_notebook = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def definitions(source):
+    """The functions and classes that a code cell defines."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [node.name for node in ast.walk(ast.parse(MAGIC.sub(r"\1pass", source))) if isinstance(node, kinds)]
+
+
+def absolute_paths(notebook):
+    """Absolute paths in sources and in outputs that are text; pictures and links are passed over."""
+    texts = [cell.source for cell in notebook.cells]
+    for output in outputs(notebook):
+        texts.append(output.get("text", ""))
+        texts += [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return [match.group() for text in texts for match in ABSOLUTE.finditer(text)]
+
+
+def test_there_are_notebooks_and_their_numbers_differ():
+    numbers = [path.name[:3] for path in FILES]
+    assert numbers
+    assert all(re.fullmatch(r"\d\d_", number) for number in numbers)
+    assert len(set(numbers)) == len(numbers)
+
+
+@every_notebook
+def test_code_is_thin(path):
+    for cell in code_cells(read(path)):
+        assert definitions(cell.source) == []
+        assert len(cell.source.splitlines()) <= LONGEST
+
+
+@every_notebook
+def test_it_was_run_from_top_to_bottom_without_errors_or_warnings(path):
+    notebook = read(path)
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    assert not [output for output in outputs(notebook) if output.output_type == "error"]
+    assert [output.text for output in outputs(notebook) if output.get("name") == "stderr"] == []
+    assert any("image/png" in o.get("data", {}) or "<svg" in o.get("data", {}).get("text/html", "")
+               for o in outputs(notebook)), "a page without a kernel shows no picture"  # fmt: skip
+
+
+@every_notebook
+def test_it_is_clean_and_small(path, tmp_path):
+    write(clean(read(path)), tmp_path / path.name)
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+    assert "widgets" not in read(path).metadata
+    assert WIDGET not in path.read_text()
+    assert path.stat().st_size < LARGEST
+    assert absolute_paths(read(path)) == []
+
+
+@every_notebook
+def test_it_says_what_is_learned_installs_itself_and_ends_with_answered_exercises(path):
+    notebook = read(path)
+    first, last = notebook.cells[0], notebook.cells[-1]
+    assert first.source.startswith(f"# {path.name[:2]} ")
+    assert "**What you will learn**" in first.source
+    code = [cell.source for cell in code_cells(notebook)]
+    assert 'find_spec("twodmse") is None' in code[0]
+    assert "%pip install --quiet twodmse" in code[0]
+    assert any("__version__" in source and "print(" in source for source in code[1:3])
+    assert last.cell_type == "markdown"
+    exercises = last.source.partition("## Exercises")[2]
+    assert len(re.findall(r"^\*\*\d+\.\*\*", exercises, re.MULTILINE)) >= 2
+    assert answers(exercises) == len(re.findall(r"^\*\*\d+\.\*\*", exercises, re.MULTILINE))
+
+
+def answers(text):
+    """How many folded answers a text holds: opened, named, not empty and closed."""
+    return len(re.findall(r"<details><summary>Answer</summary>\n\n.+?\n\n</details>", text, re.DOTALL))
+
+
+@every_notebook
+def test_code_in_answers_can_be_parsed(path):
+    for block in re.findall(r"```python\n(.*?)```", read(path).cells[-1].source, re.DOTALL):
+        ast.parse(MAGIC.sub(r"\1pass", block))
+
+
+def test_the_checks_see_what_they_look_for():
+    source = "if True:\n    %pip install x\nasync def f(): ...\nclass A:\n    def g(self): ..."
+    assert sorted(definitions(source)) == ["A", "f", "g"]
+    text = new_markdown_cell("see https://a.org/b/c, and/or docs/b/c.md, <details></details>")
+    made = new_notebook(cells=[text, new_code_cell("1 / 2 / 3")])
+    assert absolute_paths(made) == []
+    stream = new_output("stream", text="wrote /home/me/x.csv")
+    result = new_output("execute_result", data={"text/plain": r"'C:\Users'", "image/png": "/a/b/c"})
+    made.cells[1].outputs = [stream, result]
+    assert absolute_paths(made) == ["/home/me/x.csv", "C:\\U"]
+    assert answers("<details><summary>Answer</summary>\n\nYes.\n\n</details>") == 1
+    assert answers("<details><summary>Answer</summary>\n\nYes.") == 0
+
+
+# ---------------------------------------------------------------- cleaning
+
+
+@pytest.fixture
+def noisy():
+    """A notebook with everything that an editor, a kernel and widgets leave behind."""
+    code = new_code_cell("1 + 1", execution_count=1, id="random-1")
+    code.metadata = {"execution": {"iopub.execute_input": "2024-01-01"}, "tags": ["keep"], "collapsed": True}
+    code.outputs = [
+        new_output("display_data", data={WIDGET: {"model_id": "a1"}, "text/plain": "IntSlider(value=3)"}),
+        new_output("stream", name="stdout", text="one "),
+        new_output("stream", name="stdout", text="two\n"),
+        new_output("stream", name="stderr", text="careful\n"),
+        new_output("stream", name="stdout", text="three <f at 0x7f3a>\n"),
+        new_output("execute_result", execution_count=1, metadata={"needs_background": "light"},
+                   data={"text/plain": "<A object at 0x7F00dead> at 0 x", "image/png": "aGk="}),
+    ]  # fmt: skip
+    made = new_notebook(cells=[new_markdown_cell("# 01 Title"), code, copy.deepcopy(code)])
+    made.metadata = {
+        "widgets": {"application/vnd.jupyter.widget-state+json": {"state": {"a1": {}}}},
+        "kernelspec": {"name": "mine", "display_name": "mine", "language": "python"},
+        "language_info": {"name": "python", "version": "3.11.7"},
+        "toc": {},
+    }
+    return made
+
+
+def test_clean_drops_what_changes_by_itself_and_keeps_the_rest(noisy):
+    before = copy.deepcopy(noisy)
+    cleaned = clean(noisy)
+    assert noisy == before, "the argument was changed"
+    assert cleaned.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    title, cell, _ = cleaned.cells
+    assert (title.cell_type, title.source, title.metadata) == ("markdown", "# 01 Title", {})
+    assert (cell.source, cell.execution_count, cell.metadata) == ("1 + 1", 1, {"tags": ["keep"]})
+    assert cell.outputs == [
+        {"output_type": "stream", "name": "stdout", "text": "one two\n"},
+        {"output_type": "stream", "name": "stderr", "text": "careful\n"},
+        {"output_type": "stream", "name": "stdout", "text": "three <f>\n"},
+        {"output_type": "execute_result", "execution_count": 1, "metadata": {},
+         "data": {"text/plain": "<A object> at 0 x", "image/png": "aGk="}},
+    ]  # fmt: skip
+    nbformat.validate(cleaned)
+
+
+def test_cell_ids_come_from_the_source_and_differ(noisy):
+    ids = [cell.id for cell in clean(noisy).cells]
+    for cell in noisy.cells:
+        cell.id = f"other-{cell.id}"[:60]
+    assert [cell.id for cell in clean(noisy).cells] == ids
+    assert len(set(ids)) == 3
+    noisy.cells[0].source = "# 02 Title"
+    assert [cell.id for cell in clean(noisy).cells][1:] == ids[1:]
+    assert clean(noisy).cells[0].id != ids[0]
+
+
+def test_cleaning_twice_changes_nothing(noisy, tmp_path):
+    write(clean(noisy), tmp_path / "once.ipynb")
+    write(clean(read(tmp_path / "once.ipynb")), tmp_path / "twice.ipynb")
+    assert (tmp_path / "once.ipynb").read_bytes() == (tmp_path / "twice.ipynb").read_bytes()
+
+
+# ---------------------------------------------------------------- running
+
+
+def command(*paths):
+    app = typer.Typer()
+    app.command()(notebooks.main)
+    return CliRunner().invoke(app, [str(path) for path in paths])
+
+
+def test_files_that_are_no_notebooks_are_refused_in_one_line(tmp_path):
+    (tmp_path / "a.ipynb").write_text("not a notebook")
+    with pytest.raises(ValueError, match=r"a\.ipynb is not a notebook"):
+        execute(tmp_path / "a.ipynb")
+    with pytest.raises(FileNotFoundError, match=r"there is no notebook .*b\.ipynb"):
+        execute(tmp_path / "b.ipynb")
+    result = command(tmp_path / "b.ipynb")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("notebooks: there is no notebook")
+    assert len(result.stderr.splitlines()) == 1
+    assert (tmp_path / "a.ipynb").read_text() == "not a notebook"
+
+
+@pytest.mark.slow
+def test_the_command_runs_cleans_and_writes_back_unless_a_cell_fails(tmp_path):
+    good, bad = tmp_path / "good.ipynb", tmp_path / "bad.ipynb"
+    write(new_notebook(cells=[new_code_cell("import os"), new_code_cell("print(os.getcwd())")]), good)
+    write(new_notebook(cells=[new_code_cell("1 / 0"), new_code_cell("2")]), bad)
+    before = bad.read_bytes()
+    result = command(good, bad, good)
+    assert result.exit_code == 1
+    assert result.stdout == f"executed {good}\n"
+    assert result.stderr == f"notebooks: {bad}: a cell failed with ZeroDivisionError: division by zero\n"
+    assert bad.read_bytes() == before
+    cells = read(good).cells
+    assert [cell.execution_count for cell in cells] == [1, 2]
+    assert cells[1].outputs[0].text == f"{tmp_path}\n"  # it ran in its own folder
+    assert cells[1].metadata == {}
+
+
+@pytest.fixture
+def short_trainings(monkeypatch):
+    """The one setting of the notebooks that train: kernels started here inherit it."""
+    monkeypatch.setenv("TWODMSE_NOTEBOOK_STEPS", "4")
+
+
+def copied(path, folder):
+    """A copy of a notebook without its outputs, so that what it holds afterwards was made now."""
+    notebook = read(path)
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    write(notebook, folder / path.name)
+    return folder / path.name
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_trainings")
+@every_notebook
+def test_it_runs_from_a_clean_kernel(path, tmp_path):
+    cells = code_cells(clean(execute(copied(path, tmp_path))))
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    committed = code_cells(read(path))
+    assert [bool(cell.outputs) for cell in cells] == [bool(cell.outputs) for cell in committed]
+
+
+@pytest.mark.slow
+def test_running_twice_gives_the_same_bytes(tmp_path):
+    path = copied(ONE_STEP, tmp_path)
+    write(clean(execute(path)), tmp_path / "first.ipynb")
+    write(clean(execute(path)), tmp_path / "second.ipynb")
+    assert (tmp_path / "first.ipynb").read_bytes() == (tmp_path / "second.ipynb").read_bytes()

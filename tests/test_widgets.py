@@ -1,0 +1,332 @@
+import xml.etree.ElementTree as ET
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import DIM, LAYERS, sentences, tiny_encoder
+from matplotlib import pyplot as plt
+
+from twodmse import Encoder
+from twodmse.evaluation import pairs_grid
+from twodmse.widgets import Ranking, Replay, Scatter, TwoSentences, cells, drawing, timeline
+
+matplotlib.use("Agg")
+FIRST, SECOND = "a man plays in the park", "two big dog runs"
+# Two layers and two dims: at cell (2, 2) the order is b, a, c; at cell (1, 1) it is a, c, b.
+BY_HAND = np.zeros((3, 3, 2))
+BY_HAND[2, :, 1] = 0.5, 0.9, 0.1
+BY_HAND[1, :, 0] = 0.8, -0.2, 0.3
+
+
+@pytest.fixture
+def models():
+    return {"before": tiny_encoder(), "after": tiny_encoder("mpnet")}
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The texts of every encoding pass."""
+    found, states = [], Encoder.states
+
+    def counted(self, texts, *rest, **options):
+        found.append(list(texts))
+        return states(self, texts, *rest, **options)
+
+    monkeypatch.setattr(Encoder, "states", counted)
+    return found
+
+
+def parts(html: str, name: str) -> list[ET.Element]:
+    """The elements of a class in a widget's HTML."""
+    root = ET.fromstring(html.replace("&ensp;", " "))
+    return [e for e in root.iter() if name in e.get("class", "").split()]
+
+
+def words(html: str, name: str) -> list[str]:
+    return ["".join(e.itertext()) for e in parts(html, name)]
+
+
+def cosine(encoder, texts, layer, dim):
+    first, second = encoder.encode(texts, layer, dim).astype(np.float64)
+    return float(first @ second)
+
+
+# --- the numbers
+
+
+def test_texts_are_encoded_once_a_model_and_keep_their_order(models, passes):
+    states_of = cells.StatesOf(models)
+    first = states_of(["a man", "a dog", "a man"])
+    again = states_of(["a dog", "red house", "a man"])
+    assert passes == [["a man", "a dog"]] * 2 + [["red house"]] * 2
+    assert first["before"].shape == (LAYERS + 1, 3, DIM)
+    np.testing.assert_array_equal(first["after"][:, 0], again["after"][:, 2])
+    np.testing.assert_array_equal(first["after"][:, 1], again["after"][:, 0])
+    np.testing.assert_allclose(again["before"], models["before"].states(["a dog", "red house", "a man"]), atol=1e-5)
+
+
+def test_models_of_different_shape_are_refused(models):
+    with pytest.raises(ValueError, match="after: 3 layers x 32 dims"):
+        cells.StatesOf({"before": tiny_encoder(), "after": tiny_encoder(layers=3)})
+    with pytest.raises(ValueError, match="got none"):
+        cells.StatesOf({})
+
+
+def test_all_cosines_are_those_of_every_cell(encoder, texts):
+    states = encoder.states(texts)
+    found = cells.all_cosines(states, [0, 2], [1, 3])
+    assert found.shape == (LAYERS + 1, 2, DIM)
+    for layer in range(1, LAYERS + 1):
+        for dim in (1, 2, 7, DIM):
+            vectors = encoder.encode(texts, layer, dim)
+            wanted = [vectors[0] @ vectors[1], vectors[2] @ vectors[3]]
+            np.testing.assert_allclose(found[layer, :, dim - 1], wanted, atol=1e-5)
+            np.testing.assert_allclose(cells.cosines_at(states, [0, 2], [1, 3], layer, dim), wanted, atol=1e-5)
+
+
+def test_places_give_equal_cosines_in_their_order():
+    assert cells.places(np.array([0.2, 0.9, 0.2, 0.5])).tolist() == [3, 1, 4, 2]
+
+
+def test_ranking_by_hand():
+    table = cells.ranking(BY_HAND, ["a", "b", "c"], layer=1, dim=1)
+    assert table["sentence"].tolist() == ["a", "c", "b"]
+    assert table["place"].tolist() == [1, 2, 3]
+    assert table["change"].tolist() == [1, 1, -2]  # a was second, c third, b first
+    assert table["cosine"].tolist() == [0.8, 0.3, -0.2]
+    assert cells.ranking(BY_HAND, ["a", "b", "c"], layer=2, dim=2)["change"].tolist() == [0, 0, 0]
+
+
+def test_spearman_by_hand():
+    assert cells.spearman(np.array([0.1, 0.4, 0.2]), np.array([0, 5, 1])) == pytest.approx(100)
+    assert cells.spearman(np.array([0.1, 0.4, 0.2]), np.array([5, 0, 1])) == pytest.approx(-100)
+    assert cells.spearman(np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 4, 3])) == pytest.approx(80)  # 1 - 6*2/60
+
+
+def test_the_dim_axis_gives_each_doubling_the_same_width():
+    edges = cells.log_edges(64)
+    middles = (edges[1:] + edges[:-1]) / 2
+    assert edges.shape == (65,)
+    assert edges[0] == 0
+    assert (np.diff(edges) > 0).all()
+    assert edges[8] - edges[7] == pytest.approx(np.log2(np.sqrt(8 * 9) / np.sqrt(7 * 8)))
+    assert middles[63] - middles[31] == pytest.approx(1, abs=1e-3)
+    assert [cells.marked_dims(d) for d in (1, 3, 32, 384)] == [
+        [1], [1, 3], [1, 2, 4, 8, 16, 32], [1, 2, 4, 8, 16, 32, 64, 128, 384],
+    ]  # fmt: skip
+
+
+# --- the drawings
+
+
+def test_heatmap_rows_are_covered_by_their_colours():
+    cosines = np.vstack([np.zeros(8), np.linspace(-1, 1, 8), np.full(8, 0.5)])  # layers 0, 1, 2
+    root = ET.fromstring(f"<svg>{drawing.heat_base(cosines)}</svg>")
+    rows = {}
+    for path in root.iter("path"):
+        for run in path.get("d").split("M")[1:]:
+            start, y, end = run.replace("H", " ").split()
+            rows.setdefault(float(y), []).append((float(start), float(end), path.get("stroke")))
+    rows = {y: sorted(runs) for y, runs in rows.items()}
+    low, high = rows[drawing.row_middle(2, 1)], rows[drawing.row_middle(2, 2)]
+    assert [a[1] for a in low[:-1]] == [b[0] for b in low[1:]]  # no gap
+    assert (low[0][0], low[-1][1]) == (high[0][0], high[-1][1])
+    assert len(high) == 1  # one value, one run
+    assert low[0][2] == matplotlib.colors.to_hex(matplotlib.colormaps["viridis"](0.0))
+    assert low[-1][2] == matplotlib.colors.to_hex(matplotlib.colormaps["viridis"](1.0))
+    assert drawing.row_middle(2, 2) < drawing.row_middle(2, 1)  # the deepest layer is on top
+
+
+def test_shades_are_clipped_at_the_ends_of_the_scale():
+    assert drawing.shade(np.array([-3, 0, 0.5, 1, 7]), 0, 1).tolist() == [0, 0, 32, 63, 63]
+
+
+def test_numbers_on_colours_are_legible():
+    colours, inks = drawing.palette()
+    assert inks[0] == "#fff"
+    assert inks[-1] == "#000"
+    for colour, ink in zip(colours, inks, strict=True):
+        light = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in (
+            [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in matplotlib.colors.to_rgb(c)]
+            for c in (colour, ink)
+        )]  # fmt: skip
+        assert (max(light) + 0.05) / (min(light) + 0.05) >= 4.5  # WCAG's contrast for small text
+
+
+def test_arrows_say_how_far_in_words_too():
+    assert "▲ 3" in drawing.arrow(3)
+    assert "up 3" in drawing.arrow(3)
+    assert "▼ 2" in drawing.arrow(-2)
+    assert "down 2" in drawing.arrow(-2)
+    assert "same place" in drawing.arrow(0)
+
+
+def test_nice_tops():
+    assert [timeline.nice_top(v) for v in (5.2, 0.9, 1.0, 33, 900, 0)] == [6, 1, 1, 40, 1000, 1]
+
+
+# --- the widgets
+
+
+def test_two_sentences_show_the_chosen_cell_of_both_models_without_a_model_call(models, passes):
+    view = TwoSentences(models, FIRST, SECOND, layer=1, dim=3)
+    assert passes == [[FIRST, SECOND]] * 2
+    for layer, dim in ((1, 3), (2, 3), (2, 4), (LAYERS, DIM), (3, 1)):
+        view.layer.value, view.dim.value = layer, dim
+        wanted = [f"{cosine(encoder, [FIRST, SECOND], layer, dim):.3f}" for encoder in models.values()]
+        marks = parts(view.picture.value, "twodmse-mark")
+        assert words(view.picture.value, "twodmse-number") == wanted
+        assert [m.attrib["data-cosine"] for m in marks] == wanted
+        assert {(m.get("data-layer"), m.get("data-dim")) for m in marks} == {(str(layer), str(dim))}
+    assert len(passes) == 2
+
+
+def test_the_mark_lies_on_its_cell(models):
+    view = TwoSentences(models, FIRST, SECOND, layer=2, dim=8)
+    box = parts(view.picture.value, "twodmse-mark")[0].find("rect")
+    edges = drawing.LEFT + drawing.OCTAVE * cells.log_edges(DIM)
+    middle = float(box.get("x")) + float(box.get("width")) / 2
+    assert edges[7] <= middle <= edges[8]
+    assert abs(float(box.get("y")) + float(box.get("height")) / 2 - drawing.row_middle(LAYERS, 2)) < 1
+
+
+def test_typing_encodes_the_new_text_once(models, passes):
+    view = TwoSentences(models, FIRST, SECOND)
+    view.first.value = "three small cat"
+    assert passes[2:] == [["three small cat"]] * 2
+    wanted = [f"{cosine(encoder, ['three small cat', SECOND], None, None):.3f}" for encoder in models.values()]
+    assert words(view.picture.value, "twodmse-number") == wanted
+    view.first.value = FIRST
+    assert len(passes) == 4
+
+
+def test_an_empty_text_keeps_the_picture_and_says_so(models):
+    view = TwoSentences(models, FIRST, SECOND)
+    before = view.picture.value
+    view.second.value = "  "
+    assert view.picture.value == before
+    assert "at least one word" in view.message.value
+    assert "  " not in view.static().get_suptitle()
+    view.second.value = "a cat"
+    assert view.message.value == ""
+    assert view.picture.value != before
+
+
+def test_the_ranking_follows_the_sliders(models, passes):
+    listed = sentences(8, seed=5)
+    view = Ranking(models, FIRST, listed, layer=LAYERS, dim=DIM)
+    assert passes == [[FIRST, *listed]] * 2
+    assert {row.get("data-change") for row in parts(view.picture.value, "twodmse-row")} == {"0"}
+    view.layer.value, view.dim.value = 1, 5
+    shown = words(view.picture.value, "twodmse-sentence")
+    changes = [int(row.get("data-change")) for row in parts(view.picture.value, "twodmse-row")]
+    wanted, moved = [], []
+    for encoder in models.values():
+        orders = []
+        for cell in ((1, 5), (LAYERS, DIM)):
+            vectors = encoder.encode([FIRST, *listed], *cell)
+            orders.append([listed[i] for i in np.argsort(-(vectors[1:] @ vectors[0]))])
+        wanted += orders[0]
+        moved += [orders[1].index(s) - i for i, s in enumerate(orders[0])]
+    assert shown == wanted
+    assert changes == moved
+    assert any(moved)
+    told = words(view.picture.value, "twodmse-moved")
+    assert told[0].startswith(f"{sum(m != 0 for m in moved[:8])} of 8 moved")
+    assert len(passes) == 2
+
+
+def test_the_ranking_says_where_the_first_went():
+    html = drawing.ranking_table(cells.ranking(BY_HAND, ["a", "b", "c"], 1, 1))
+    assert "3 of 3 moved; the first at full size is at place 3 here" in html
+
+
+def test_sentences_are_text_not_markup(models):
+    view = Ranking(models, "a man", ["<b>dog</b> & cat", "red"])
+    assert "<b>dog</b> & cat" in words(view.picture.value, "twodmse-sentence")
+
+
+def test_the_scatter_gives_the_spearman_of_the_grid(models, pairs):
+    view = Scatter(models, pairs, layer=2, dim=16)
+    wanted = []
+    for encoder in models.values():
+        grid = pairs_grid(encoder, pairs, [16, DIM], [2, LAYERS], 0).set_index(["layer", "dim"])["spearman"]
+        wanted.append(f"{grid[2, 16]:.2f}")
+        assert f"(full size: {grid[LAYERS, DIM]:.2f})" in view.picture.value
+    assert words(view.picture.value, "twodmse-number") == wanted
+    points = parts(view.picture.value, "twodmse-points")
+    assert [p.get("d").count("M") for p in points] == [len(pairs), len(pairs)]
+
+
+def test_a_scatter_needs_scores(models, triplets):
+    with pytest.raises(ValueError, match="tiny has no scores"):
+        Scatter(models, triplets)
+
+
+def test_sliders_cover_every_cell_and_are_named(models):
+    view = TwoSentences(models, FIRST, SECOND)
+    assert (view.layer.min, view.layer.max, view.layer.step, view.layer.description) == (1, LAYERS, 1, "layer")
+    assert (view.dim.min, view.dim.max, view.dim.step, view.dim.description) == (1, DIM, 1, "dim")
+    assert view.cell == (LAYERS, DIM)
+    assert "twodmse-layer" in view.layer._dom_classes
+    assert "twodmse-twosentences" in view.box._dom_classes
+    with pytest.raises(ValueError, match="dim 33 is out of range"):
+        TwoSentences(models, FIRST, SECOND, dim=DIM + 1)
+
+
+GRIDS = pd.DataFrame(
+    [(step, task, n, d, value + 2 * (task == "b"))
+     for task in "ab" for step, value in ((0, 10.0), (2, 20.0), (4, 40.0)) for n in (1, 2) for d in (8, 16)],
+    columns=["step", "task", "layer", "dim", "spearman"],
+)  # fmt: skip
+HISTORY = pd.DataFrame({"step": [1, 2, 3, 4], "loss": 0.0, "lr": 0.1, "layer": 1, "dim": 8, "pull": [4.0, 2, 1, 3]})
+
+
+def test_the_replay_by_hand():
+    view = Replay(GRIDS, HISTORY, smooth=2)
+    assert view.step.options == (0, 2, 4)
+    assert words(view.picture.value, "twodmse-number") == ["41.0"]  # mean of tasks a and b
+    assert "(+30.0 since step 0)" in view.picture.value
+    assert words(view.picture.value, "twodmse-term") == ["2.000"]  # mean of steps 3 and 4
+    view.step.value = 2
+    assert words(view.picture.value, "twodmse-number") == ["21.0"]
+    assert words(view.picture.value, "twodmse-term") == ["3.000"]
+    assert [e.get("data-step") for e in parts(view.picture.value, "twodmse-grid")] == ["2"]
+    view.step.value = 0
+    assert words(view.picture.value, "twodmse-term") == ["–"]
+
+
+def test_tables_that_cannot_be_replayed_are_refused():
+    with pytest.raises(ValueError, match="missing spearman"):
+        Replay(GRIDS.drop(columns="spearman"), HISTORY)
+    with pytest.raises(ValueError, match="no rows"):
+        Replay(GRIDS.iloc[:0], HISTORY)
+    with pytest.raises(ValueError, match="step 4 lacks cells of layer 2"):
+        Replay(GRIDS[~((GRIDS["step"] == 4) & (GRIDS["layer"] == 2) & (GRIDS["dim"] == 16))], HISTORY)
+    with pytest.raises(ValueError, match="one column a loss term"):
+        Replay(GRIDS, HISTORY.drop(columns="pull"))
+
+
+# --- the same as figures
+
+
+def texts_of(figure) -> str:
+    axes = [t.get_text() for ax in figure.get_axes() for t in [ax.title, *ax.texts]]
+    return "\n".join([figure.get_suptitle(), *axes])
+
+
+def test_static_figures_hold_the_same_numbers_and_leave_nothing_open(models, pairs):
+    before = dict(plt.rcParams)
+    pair = TwoSentences(models, FIRST, SECOND, layer=2, dim=8)
+    rank = Ranking(models, FIRST, sentences(5, seed=3), layer=1, dim=3)
+    cloud = Scatter(models, pairs, layer=1, dim=4)
+    film = Replay(GRIDS, HISTORY)
+    for view in (pair, rank, cloud, film):
+        shown = texts_of(view.static())
+        assert all(number in shown for number in words(view.picture.value, "twodmse-number"))
+    shown = texts_of(rank.static())
+    assert all(f"{c:.3f}" in shown for table in rank.rankings().values() for c in table["cosine"])
+    assert FIRST in shown
+    assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == before

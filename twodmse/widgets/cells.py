@@ -1,0 +1,142 @@
+"""The numbers behind the widgets: pure functions of states, so that a slider only looks up what is there."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from twodmse.encoder import Encoder
+from twodmse.evaluation import cell_cosines, rank_correlation
+
+NOT_TERMS = ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")  # columns of a history that are no terms
+
+
+class StatesOf:
+    """States of texts under several models; a text is encoded once a model, however often it is asked for.
+
+    Args:
+        models: name -> encoder.
+
+    Raises:
+        ValueError: if there is no model, or they differ in their numbers of layers or dims.
+    """
+
+    def __init__(self, models: Mapping[str, Encoder]) -> None:
+        shapes = {name: (encoder.num_layers, encoder.dim) for name, encoder in models.items()}
+        if len(set(shapes.values())) != 1:
+            told = ", ".join(f"{name}: {n} layers x {d} dims" for name, (n, d) in shapes.items()) or "none"
+            raise ValueError(f"the models must share one grid of layers and dims, and there must be one: got {told}")
+        self.models = dict(models)
+        self.num_layers, self.dim = next(iter(shapes.values()))
+        self.known: dict[str, np.ndarray] = {}  # text -> (M, N+1, D)
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Model name -> (N+1, n, D) float32, in the order of ``texts``.
+
+        Raises:
+            ValueError: for an item that is not a text or holds none.
+        """
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        if new:
+            states = np.stack([encoder.states(new, progress=False) for encoder in self.models.values()])  # (M,N+1,m,D)
+            self.known |= {text: states[:, :, i] for i, text in enumerate(new)}
+        stacked = np.stack([self.known[text] for text in texts], axis=2)  # (M, N+1, n, D)
+        return dict(zip(self.models, stacked, strict=True))
+
+
+def all_cosines(states: np.ndarray, left: Sequence[int], right: Sequence[int]) -> np.ndarray:
+    """Cosine of each pair at every layer and every dim, by running sums.
+
+    Args:
+        states: (N+1, n, D) raw states. left, right: P row numbers each.
+
+    Returns:
+        (N+1, P, D): item [layer, p, dim - 1] is the cosine of pair p at cell (layer, dim).
+    """
+    dims = range(1, states.shape[-1] + 1)
+    return np.stack([cell_cosines(vectors, left, right, dims) for vectors in states])
+
+
+def cosines_at(states: np.ndarray, left: Sequence[int], right: Sequence[int], layer: int, dim: int) -> np.ndarray:
+    """Cosine of each pair at one cell, for sets whose every cell would not fit in memory.
+
+    Shapes as `all_cosines`; (P,) out.
+    """
+    return cell_cosines(states[layer][:, :dim], left, right, [dim])[:, 0]
+
+
+def places(cosines: np.ndarray) -> np.ndarray:
+    """The place of each of n sentences, 1 for the highest cosine; equal ones keep their order. (n,) in and out."""
+    out = np.empty(len(cosines), dtype=int)
+    out[np.argsort(-cosines, kind="stable")] = np.arange(1, len(cosines) + 1)
+    return out
+
+
+def ranking(cosines: np.ndarray, sentences: Sequence[str], layer: int, dim: int) -> pd.DataFrame:
+    """The sentences from the most to the least similar at a cell.
+
+    Args:
+        cosines: (N+1, n, D) of the query with each sentence, as `all_cosines`. sentences: n texts.
+
+    Returns:
+        One row a sentence, in order of place: place (1..n), change (places it stands higher than at cell (N, D);
+        negative: lower), cosine, sentence.
+    """
+    here = cosines[layer, :, dim - 1]  # (n,)
+    place = places(here)
+    order = np.argsort(place)
+    change = places(cosines[-1, :, -1]) - place
+    kept = {"place": place[order], "change": change[order], "cosine": here[order]}
+    return pd.DataFrame(kept | {"sentence": [sentences[i] for i in order]})
+
+
+def spearman(cosines: np.ndarray, gold: np.ndarray) -> float:
+    """Spearman x 100 of P cosines with P gold scores."""
+    return float(100 * rank_correlation(rankdata(cosines)[:, None], rankdata(gold))[0])
+
+
+def marked_dims(dim: int) -> list[int]:
+    """The dims at which a grid of every dim shows numbers: 1, 2, 4, ... and D, none so near D that they would touch."""
+    return [d for d in (2**i for i in range(32)) if d * 2 <= dim] + [dim]
+
+
+def log_edges(dim: int) -> np.ndarray:
+    """Edges between the dims on a logarithmic axis, in octaves from its left end: dim d spans [d-1] to [d]. (D+1,)."""
+    middles = np.arange(dim + 1, dtype=float)  # the edge after dim d is the geometric mean of d and d + 1
+    edges = np.log2(np.maximum(middles, 0.5) * (middles + 1)) / 2
+    return edges - edges[0]
+
+
+def steps_of(grids: pd.DataFrame) -> dict[int, pd.DataFrame]:
+    """Step -> its grid, layers down and dims across: mean Spearman x 100 over the tasks.
+
+    Args:
+        grids: rows with step, layer, dim, spearman, as `replay.replay_grid` gives them.
+
+    Raises:
+        ValueError: for a missing column, no rows, or a step that lacks cells that others have.
+    """
+    missing = [c for c in ("step", "layer", "dim", "spearman") if c not in grids]
+    if missing or not len(grids):
+        raise ValueError(f"cannot replay this table: {'no rows' if not missing else 'missing ' + ', '.join(missing)}")
+    cells = grids.pivot_table(index=["step", "layer"], columns="dim", values="spearman", dropna=False)
+    if cells.isna().any(axis=None):
+        layer_step = cells.index[cells.isna().any(axis=1)][0]
+        raise ValueError(f"step {layer_step[0]} lacks cells of layer {layer_step[1]} that other steps have")
+    return {int(step): part.droplevel("step") for step, part in cells.groupby(level="step")}
+
+
+def smoothed_terms(history: pd.DataFrame, smooth: int) -> pd.DataFrame:
+    """The loss terms of a run, each a mean over up to ``smooth`` logged rows: one row a step (index), a column a term.
+
+    Args:
+        history: as `Run.history`.
+
+    Raises:
+        ValueError: if it has no column ``step``, or no term.
+    """
+    names = [column for column in history if column not in NOT_TERMS]
+    if "step" not in history or not names:
+        raise ValueError("cannot replay this history: it needs a column 'step' and one column a loss term")
+    return history.set_index("step")[names].rolling(smooth, min_periods=1).mean()

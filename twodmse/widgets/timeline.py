@@ -1,0 +1,101 @@
+"""Drawings of a run over its steps: the grid at one step in numbers and colours, and the loss terms up to there."""
+
+from collections.abc import Mapping
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from twodmse.widgets.drawing import ROW, TERM_COLOURS, palette, scale, shade, svg, text, vertical
+
+LEFT, TOP, CELL = 46, 10, 52  # px: margins, width of a cell
+WIDTH, HEIGHT = 400, 200  # px of the plot of the loss terms
+
+
+def grid_at(cells: pd.DataFrame, low: float, high: float, step: int) -> str:
+    """One step's grid: Spearman x 100 as numbers on colours, layer N on top.
+
+    Args:
+        cells: layers down (index), dims across (columns). low, high: ends of the scale, the same for all steps.
+    """
+    colours, inks = palette()
+    values = cells.sort_index(ascending=False).to_numpy()  # (N, K)
+    shades = shade(values, low, high)
+    parts = []
+    for i, layer in enumerate(sorted(cells.index, reverse=True)):
+        y = TOP + ROW * i
+        parts.append(text(LEFT - 8, y + ROW / 2 + 4, str(layer), "end"))
+        for j, value in enumerate(values[i]):
+            x, k = LEFT + CELL * j, shades[i, j]
+            parts.append(f'<rect x="{x}" y="{y}" width="{CELL}" height="{ROW}" fill="{colours[k]}"/>')
+            parts.append(text(x + CELL / 2, y + ROW / 2 + 4, f"{value:.1f}", fill=inks[k]))
+    right, bottom = LEFT + CELL * values.shape[1], TOP + ROW * len(values)
+    parts += [text(LEFT + CELL * (j + 0.5), bottom + 16, str(d)) for j, d in enumerate(cells.columns)]
+    parts.append(text((LEFT + right) / 2, bottom + 34, "dim (coordinates kept)"))
+    parts.append(vertical("layer (layers run)", 12, (TOP + bottom) / 2))
+    parts.append(scale(LEFT, bottom + 46, f"{low:.0f}", f"{high:.0f}", "Spearman × 100"))
+    label = f"grid of Spearman times 100 at step {step}: mean {values.mean():.1f}"
+    body = f'<g class="twodmse-grid" data-step="{step}">{"".join(parts)}</g>'
+    return svg(right + 12, bottom + 62, label, body)
+
+
+def terms_base(terms: pd.DataFrame) -> str:
+    """What no slider moves of the plot of the loss terms: lines and axes.
+
+    Args:
+        terms: as `cells.smoothed_terms`.
+    """
+    most, last = nice_top(terms.to_numpy().max()), terms.index.max()
+    x = LEFT + WIDTH * terms.index.to_numpy() / last  # (S,)
+    parts = [
+        f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="currentColor" '
+        'stroke-opacity=".5"/>'
+    ]
+    for name, colour in colours_of(terms).items():
+        y = TOP + HEIGHT * (1 - terms[name].to_numpy() / most)  # (S,)
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for share in (0, 0.5, 1):
+        parts.append(text(LEFT - 6, TOP + HEIGHT * (1 - share) + 4, f"{most * share:g}", "end"))
+        parts.append(text(LEFT + WIDTH * share, TOP + HEIGHT + 16, f"{last * share:g}"))
+    parts.append(text(LEFT + WIDTH / 2, TOP + HEIGHT + 34, "step"))
+    parts.append(vertical("loss term", 12, TOP + HEIGHT / 2))
+    return "".join(parts)
+
+
+def terms_at(terms: pd.DataFrame, step: int, base: str) -> str:
+    """The loss terms with a line at one step, and their values there.
+
+    Args:
+        terms: as `cells.smoothed_terms`. step: 0 stands before the first row. base: `terms_base` of the same terms.
+    """
+    x = LEFT + WIDTH * step / terms.index.max()
+    mark = (
+        f'<path class="twodmse-step" data-step="{step}" d="M{x:.1f} {TOP}v{HEIGHT}" stroke="currentColor" '
+        'stroke-width="2"/>'
+    )
+    picture = svg(LEFT + WIDTH + 12, TOP + HEIGHT + 44, f"loss terms up to step {step}", base + mark)
+    past = terms[terms.index <= step]
+    values = past.iloc[-1] if len(past) else pd.Series(np.nan, terms.columns)
+    items = []
+    for name, colour in colours_of(terms).items():
+        line = f"background:{colour};display:inline-block;width:14px;height:4px;vertical-align:middle"
+        value = "–" if np.isnan(values[name]) else f"{values[name]:.3f}"
+        items.append(
+            f'<span style="white-space:nowrap"><span style="{line}"></span> {escape(name.replace("_", " "))} '
+            f'<b class="twodmse-term" data-term="{escape(name)}">{value}</b></span>'
+        )
+    return f'{picture}<div style="display:flex;flex-wrap:wrap;gap:2px 16px">{"".join(items)}</div>'
+
+
+def colours_of(terms: pd.DataFrame) -> Mapping[str, str]:
+    """Term -> its colour."""
+    return {name: TERM_COLOURS[i % len(TERM_COLOURS)] for i, name in enumerate(terms)}
+
+
+def nice_top(value: float) -> float:
+    """The smallest of 1, 2, 3, 4, 6, 8 times a power of ten that is not below ``value``."""
+    if not np.isfinite(value) or value <= 0:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(next(m * power for m in (1, 2, 3, 4, 6, 8, 10) if m * power >= value))
