@@ -1,0 +1,107 @@
+import re
+
+import pandas as pd
+import pytest
+from conftest import tiny_encoder
+from typer.testing import CliRunner
+
+from twodmse.cli import app
+
+runner = CliRunner()
+
+
+def run(*args):
+    return runner.invoke(app, [str(a) for a in args], terminal_width=200)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tiny_encoder().save(tmp_path / "model")
+
+
+@pytest.fixture
+def scored(tmp_path, pairs):
+    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    return tmp_path / "pairs.csv"
+
+
+@pytest.fixture
+def rows(tmp_path, triplets):
+    table = pd.DataFrame(dict(zip(("anchor", "positive", "negative"), triplets.columns, strict=True)))
+    table.to_csv(tmp_path / "triplets.csv", index=False)
+    return tmp_path / "triplets.csv"
+
+
+@pytest.mark.parametrize("command", ["quickstart", "train", "grid"])
+def test_every_command_explains_itself(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert len(result.output.split()) > 30
+    assert command in run("--help").output
+
+
+def test_grid_prints_and_writes_what_it_scored(model, scored, tmp_path):
+    result = run(
+        "grid", model, "--tasks", scored, "--dims", "4,32", "--out", tmp_path / "g.csv", "--picture", tmp_path / "g.png"
+    )
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "g.csv")
+    assert table.groupby(["layer", "dim"]).size().shape == (8,)
+    cell = table.query("layer == 4 and dim == 32")["spearman"].item()
+    assert re.search(rf"^4 .*{cell:.2f}$", result.output, re.MULTILINE)
+    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
+    again = run("grid", model, "--tasks", scored, "--out", tmp_path / "g.csv")
+    assert again.exit_code == 1
+    assert "--overwrite" in again.output
+    everything = run("grid", model, "--tasks", scored, "--dims", "all", "--out", tmp_path / "g.csv", "--overwrite")
+    assert everything.exit_code == 0
+    assert len(pd.read_csv(tmp_path / "g.csv")) == 4 * 32
+
+
+def test_train_writes_a_model_that_grid_reads(model, rows, scored, tmp_path):
+    settings = ["--steps", 2, "--batch-size", 8, "--precision", "fp32", "--set", "dims=[4, 16]", "--set", "dropout=0"]
+    result = run("train", "--data", rows, "--backbone", model, "--out", tmp_path / "run", *settings)
+    assert result.exit_code == 0, result.output
+    assert "2 steps, last loss" in result.output
+    assert run("grid", tmp_path / "run" / "model", "--tasks", scored).exit_code == 0
+    again = run("train", "--data", rows, "--backbone", model, "--out", tmp_path / "run", *settings)
+    assert again.exit_code == 1
+    assert "--resume" in again.output
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train", "--recipe", "3dmse"], ["unknown recipe '3dmse'", "2dmse"]),
+        (["train", "--data", "nope"], ["unknown data set 'nope'", "mini-nli"]),
+        (["train", "--lr", "-1"], ["lr is -1.0", "above 0"]),
+        (["train", "--set", "lrr=1"], ["unknown config key 'lrr'", "'lr'"]),
+        (["train", "--set", "lr"], ["no '='"]),
+        (["train", "--preset", "best"], ["unknown preset 'best'", "paper"]),
+        (["train", "--backbone", "/nowhere"], ["no model '/nowhere'", "bundled"]),
+        (["grid", "/nowhere"], ["no model '/nowhere'", "bundled"]),
+        (["grid", "MODEL", "--dims", "x"], ["--dims is 'x'", "'all'"]),
+        (["grid", "MODEL", "--dims", "99"], ["dim 99 is out of range", "1..32"]),
+        (["grid", "MODEL", "--tasks", "sts99"], ["unknown data set 'sts99'", "sickr"]),
+        (["grid", "MODEL", "--tasks", ","], ["no tasks"]),
+        (["grid", "owner/name"], ["owner/name", "could not be reached"]),
+        (["grid", "MODEL", "--tasks", "stsb"], ["stsb could not be read from the hub"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(args, words, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    backbone = ["--backbone", model] if args[0] == "train" and "--backbone" not in args else []
+    result = run(*[model if a == "MODEL" else a for a in args], *backbone)
+    assert result.exit_code == 1
+    message = result.stderr.strip()
+    assert message.startswith("twodmse: ")
+    assert "\n" not in message
+    assert all(word in message for word in words)
+    assert not (tmp_path / "runs").exists(), "a run that could not start left files behind"
+
+
+def test_wrong_usage_is_exit_code_2():
+    assert run("grid").exit_code == 2
+    assert run("train", "--steps", "many").exit_code == 2
+    assert run("fly").exit_code == 2

@@ -1,0 +1,118 @@
+"""`twodmse compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
+from twodmse.commands.grid import parse_dims, parse_names, shown_dims
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABEL = 24  # characters of a model's name that fit over a grid
+
+
+@one_line_errors
+def compare(
+    first: Model,
+    second: Annotated[
+        str | None, typer.Argument(help="The other model, named in the same way; leave it out with --published.")
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(help="Compare with published scores: TABLE/MODEL, for example reproduce_grid_7sts/2DMSE-v2."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), or files. "
+            "[default: mini-sts; with --published the table's own]"
+        ),
+    ] = None,
+    dims: Annotated[str | None, typer.Option(help="Comma-separated, or 'all'. [default: those that both have]")] = None,
+    resamples: Annotated[int, typer.Option(help="Resamples of the paired bootstrap between two models.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write, one row a task and cell.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG or PDF to write: both grids and their difference.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Compare two models cell by cell (second minus first), or one with published scores (ours minus published).
+
+    Between two models a * marks differences that are not noise: the 95% interval of a paired bootstrap leaves out 0.
+
+    Example: twodmse compare bundled runs/quickstart/2dmse/model --tasks mini-sts --picture difference.png
+    """
+    from twodmse import plots
+    from twodmse.compare import MEAN, overall
+    from twodmse.quickstart import write_figure, write_table
+
+    if (second is None) == (published is None):
+        raise ValueError("give a second model, or --published TABLE/MODEL in its place")
+    refuse_existing([out, picture], overwrite)
+    if second is not None:
+        table = with_model(first, second, tasks, dims, resamples)
+        sides = (label(first), label(second))
+    else:
+        table = with_published(first, published, tasks, dims)
+        sides = (label(table["model"].iloc[0]), label(first))
+    cells = overall(table)
+    cells = cells[cells["dim"].isin(shown_dims(sorted(set(cells["dim"]))))]
+    names = [task for task in dict.fromkeys(table["task"]) if task != MEAN] or ["mean of the seven sets"]
+    title = f"Spearman x 100: {', '.join(names)}"
+    typer.echo(f"{title}\n{sides[1]} minus {sides[0]}\n{printed(cells)}")
+    if out is not None:
+        write_table(table, out)
+        typer.echo(f"wrote {out}")
+    if picture is not None:
+        write_figure(plots.comparison(cells, *sides, title)[0].figure, picture)
+        typer.echo(f"wrote {picture}")
+
+
+def with_model(first: str, second: str, tasks: str | None, dims: str | None, resamples: int) -> "pd.DataFrame":
+    """The table of `compare_models` for two models by name."""
+    from twodmse.compare import compare_models
+    from twodmse.encoder import Encoder
+
+    encoders = [Encoder.load(name) for name in (first, second)]
+    wanted = parse_dims(dims, min(encoder.dim for encoder in encoders))
+    return compare_models(*encoders, parse_names(tasks or "mini-sts"), wanted, resamples=resamples)
+
+
+def with_published(model: str, name: str, tasks: str | None, dims: str | None) -> "pd.DataFrame":
+    """The table of `minus_published` for a model by name, scored at the published cells alone.
+
+    Raises:
+        ValueError: before anything is encoded, if the published table holds several models, or there is no cell or
+            task in common.
+    """
+    import pandas as pd
+
+    from twodmse.compare import MEAN, minus_published, published_grid
+    from twodmse.encoder import Encoder
+    from twodmse.evaluation import expand, sts_grid
+
+    theirs = published_grid(name)
+    models = list(dict.fromkeys(theirs["model"]))
+    if len(models) > 1:
+        raise ValueError(f"{name} holds several models: name one as {name}/MODEL, MODEL one of {', '.join(models)}")
+    encoder = Encoder.load(model)
+    own = "paper" if MEAN in set(theirs["task"]) else ",".join(dict.fromkeys(theirs["task"]))
+    names = expand(parse_names(tasks or own))
+    axes = [names, range(1, encoder.num_layers + 1), parse_dims(dims or "all", encoder.dim)]
+    could = pd.MultiIndex.from_product(axes, names=["task", "layer", "dim"]).to_frame(index=False)
+    common = minus_published(could.assign(spearman=0.0), name)  # refuses now what would have nothing to subtract
+    layers, dims_both = (sorted(set(common[word])) for word in ("layer", "dim"))
+    return minus_published(sts_grid(encoder, names, dims_both, layers, resamples=0), name)
+
+
+def label(model: str) -> str:
+    """A model's name, its beginning left out where it is too long for a title."""
+    return model if len(model) <= LABEL else "…" + model[1 - LABEL :]
+
+
+def printed(cells: "pd.DataFrame") -> str:
+    """Differences by layer and dim as text, with a * where they are significant."""
+    stars = cells["significant"].map({True: "*", False: " "}) if "significant" in cells else ""
+    text = cells["difference"].map("{:+.2f}".format) + stars
+    return cells.assign(text=text).pivot(index="layer", columns="dim", values="text").to_string()

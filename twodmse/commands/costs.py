@@ -1,0 +1,132 @@
+"""`twodmse bench` and `twodmse pick`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Bench(StrEnum):
+    """What `twodmse bench` can time."""
+
+    train = "train"
+    encode = "encode"
+    grid = "grid"
+
+
+@one_line_errors
+def bench(
+    what: Annotated[Bench, typer.Argument(help="train: one step; encode: a batch at each depth; grid: scoring.")],
+    model: Model = "bundled",
+    tasks: Annotated[
+        str, typer.Option(help="For grid, comma-separated: mini-sts, stsb, ..., 'paper' (the seven sets), or files.")
+    ] = "mini-sts",
+    peer: Annotated[
+        bool, typer.Option("--peer/--no-peer", help="For train and grid: time sentence-transformers beside it.")
+    ] = True,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds that count. [default: 10 for train, 5 for encode, 1 for grid]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write, unrounded.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Time training, encoding or scoring on this machine; all that is compared takes turns in one process.
+
+    train: seconds of a training step of the recipes 'full' and '2dmse', and of sentence-transformers' Matryoshka2dLoss.
+    encode: seconds of a long batch at each layer n, against the share n/N of the last layer's time.
+    grid: seconds of the grid of every layer x every dim against encoding the texts once, and of a grid of six dims
+    against the loop over cells that a sentence-transformers user writes; peak memory; the largest difference of scores.
+
+    Example: twodmse bench grid bundled --tasks mini-sts --out bench.csv
+    """
+    from twodmse import bench as benches
+    from twodmse.encoder import Encoder
+    from twodmse.quickstart import write_table
+
+    refuse_existing([out], overwrite)
+    given = {} if rounds is None else {"rounds": rounds}
+    if what is Bench.train:
+        steps = {} if rounds is None else {"steps": rounds}
+        table = benches.bench_train(backbone=model, peer=peer, **steps)
+    elif what is Bench.encode:
+        table = benches.bench_encode(Encoder.load(model), **given)
+    else:
+        table = benches.bench_grid(model, names_of(tasks), peer=peer, **given)
+    lines = table.set_index(table.columns[0]).T if what is Bench.grid else table
+    typer.echo(lines.to_string(index=what is Bench.grid, float_format=lambda value: f"{value:.4g}"))
+    if out is not None:
+        write_table(table, out)
+        typer.echo(f"wrote {out}")
+
+
+@one_line_errors
+def pick(
+    model: Model,
+    max_ms: Annotated[float | None, typer.Option(help="Most milliseconds for encoding one text, here.")] = None,
+    max_bytes: Annotated[float | None, typer.Option(help="Most bytes of a stored vector.")] = None,
+    min_spearman: Annotated[float | None, typer.Option(help="Least Spearman x 100, mean over the tasks.")] = None,
+    tasks: Annotated[str, typer.Option(help="What cells are scored on, comma-separated, as in grid.")] = "mini-sts",
+    picture: Annotated[Path | None, typer.Option(help="PNG or PDF to write: the best cells for every budget.")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Pick the best cell (layer, dim, precision) within a budget, from scores and times measured on this machine.
+
+    Every layer and dim is scored with its vectors kept in float32, int8 and binary. Without limits: the best of all.
+
+    Example: twodmse pick bundled --max-ms 5 --max-bytes 256 --min-spearman 40
+    """
+    from twodmse.efficiency import best_cell, check_limits, layer_costs, quantised_grid
+    from twodmse.encoder import Encoder
+    from twodmse.quickstart import write_figure
+
+    refuse_existing([picture], overwrite)
+    check_limits(max_ms, max_bytes, min_spearman)
+    encoder = Encoder.load(model)
+    grid = quantised_grid(encoder, names_of(tasks))
+    costs = layer_costs(encoder)
+    if picture is not None:
+        write_figure(budget_figure(grid, costs), picture)
+        typer.echo(f"wrote {picture}")
+    cell = best_cell(grid, costs, max_ms, max_bytes, min_spearman)
+    typer.echo(f"layer {cell.layer}, dim {cell.dim}, {cell.precision}")
+    typer.echo(
+        f"{cell.ms:.2f} ms for one text, {cell.bytes} bytes a vector, Spearman x 100 {cell.spearman:.2f} ({tasks})"
+    )
+    typer.echo(usage(model, cell.layer, cell.dim, cell.precision))
+
+
+def budget_figure(grid: "pd.DataFrame", costs: "pd.DataFrame") -> "Figure":
+    """The fronts over bytes and over time, time over layers, and speed against quality, of the tables behind a pick."""
+    from matplotlib import pyplot
+
+    from twodmse import plots
+    from twodmse.efficiency import cell_costs, pareto_front
+
+    cells = cell_costs(grid, costs)
+    figure, axes = pyplot.subplots(2, 2, figsize=(13, 10), layout="constrained")
+    for ax, cost in zip(axes[0], ("bytes", "ms"), strict=True):
+        plots.front(cells, pareto_front(cells, [cost]), ax, cost)
+    plots.latency(costs, axes[1, 0])
+    plots.speed_up(cells, axes[1, 1])
+    return figure
+
+
+def names_of(tasks: str) -> list[str]:
+    """Task names from one comma-separated text."""
+    return [name.strip() for name in tasks.split(",") if name.strip()]
+
+
+def usage(model: str, layer: int, dim: int, precision: str) -> str:
+    """The Python that encodes ``texts`` with a cell."""
+    vectors = f"Encoder.load({model!r}).encode(texts, layer={layer}, dim={dim})"
+    if precision == "float32":
+        return f"from twodmse import Encoder; vectors = {vectors}"
+    imports = "from twodmse import Encoder; from twodmse.quantise import quantise"
+    return f"{imports}; codes = quantise({vectors}, {precision!r})"
