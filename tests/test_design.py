@@ -53,6 +53,11 @@ ARROWS = {
     "plots": set(),
     "report": {"files"},
     "figures": {"files", "plots", "report"},
+    "plans": {"config"},
+    "study": {
+        "compare", "config", "data", "encoder", "evaluation", "files", "plans", "probes", "records", "trainer",
+        "training",
+    },
     "replay": {"checkpoints", "config", "data", "encoder", "evaluation", "trainer"},
     "widgets": {"data", "encoder", "evaluation", "plots"},
     "notebooks": {"files"},

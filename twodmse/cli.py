@@ -10,6 +10,7 @@ from twodmse.commands.figures import figures
 from twodmse.commands.grid import grid
 from twodmse.commands.probe import probe
 from twodmse.commands.recipes import recipes
+from twodmse.commands.study import study
 from twodmse.commands.training import quickstart, train
 
 app = typer.Typer(
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, recipes, grid, explore, export, compare, probe, bench, pick, figures):
+for command in (quickstart, train, recipes, grid, explore, export, compare, probe, bench, pick, study, figures):
     app.command()(command)
 
 

@@ -124,8 +124,12 @@ def commit() -> str | None:
     root = Path(__file__).parents[1]
     if not (root / ".git").exists():  # an installed copy may lie inside somebody else's checkout
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    here = ["git", "-C", str(root)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+        head, changed = (
+            subprocess.run([*here, *command], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "twodmse"])
+        )
     except (OSError, subprocess.SubprocessError):
         return None
+    return f"{head}-dirty" if changed else head

@@ -1,0 +1,184 @@
+"""The study: the order of its runs, what it writes down, and that it goes on where it was stopped."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import DIM, LAYERS, sentences, tiny_encoder
+from filelock import FileLock
+from typer.testing import CliRunner
+
+from twodmse import study
+from twodmse.cli import app
+from twodmse.plans import ABLATIONS, PLANS, Plan, Trial, trials
+from twodmse.study import CELLS, DRAWS, KEPT_DRAWS, KL, RUNS, SWEEP, best_rate, done, in_turn, overview, run_study
+
+MINILM = PLANS["minilm"]
+
+
+def test_the_plan_holds_every_run_of_the_study():
+    names = [trial.name for trial in MINILM.trials]
+    assert len(set(names)) == len(names)
+    seeds = pd.Series([trial.seed for trial in MINILM.trials], [trial.model for trial in MINILM.trials])
+    counts = seeds.groupby(level=0).nunique()
+    assert (counts[["full", "mrl", "2dmse", "grid"]] == 3).all()
+    assert (counts[["untouched", "2dmse-weighted", "ese", "st2d", "starbucks"]] == 1).all()
+    assert (counts[list(ABLATIONS)] == 2).all()
+    assert (counts[[f"independent {n}" for n in range(1, 6)]] == 2).all()
+    assert len(names) == 12 + 5 + 6 + 10
+    assert {d: t.layers for d, t in enumerate(MINILM.trials) if t.model.startswith("independent")}
+    assert all(t.layers == int(t.model[-1]) for t in MINILM.trials if t.model.startswith("independent"))
+    assert {t.name: t.layers for t in MINILM.trials if t.model == "2dmse"} == {f"2dmse-s{s}": None for s in range(3)}
+
+
+def test_every_sweep_comes_before_the_first_run_that_needs_it_and_is_the_same_for_all():
+    queue = [trial.name for trial in MINILM.queue()]
+    assert len(set(queue)) == len(queue)
+    for trial in MINILM.trials:
+        if trial.model == "untouched":
+            assert trial.rate_of is None
+            continue
+        sweep = MINILM.sweep_of(trial.rate_of)
+        assert [run.settings["lr"] for run in sweep] == list(MINILM.rates)
+        assert all(run.seed == 0 and run.sweep for run in sweep)
+        assert max(queue.index(run.name) for run in sweep) < queue.index(trial.name)
+    assert {trial.rate_of for trial in MINILM.trials if trial.model in ABLATIONS} == {"2dmse"}
+
+
+def test_the_paper_plan_takes_its_learning_rate_from_the_preset():
+    plan = PLANS["paper"]
+    assert not any(trial.sweep or trial.rate_of for trial in plan.queue())
+    assert (plan.settings["lr"], plan.settings["loss"], plan.steps) == (5e-5, "mix", 4355)
+
+
+def test_best_rate_is_that_of_the_best_mean():
+    table = pd.DataFrame({"model": ["a", "a", "b"], "lr": [1e-5, 2e-5, 3e-5], "spearman": [2.0, 1.0, 9.0]})
+    assert best_rate(table, "a") == 1e-5
+    with pytest.raises(ValueError, match="no learning rate for 'c': it has a, b"):
+        best_rate(table, "c")
+
+
+# ---------------------------------------------------------------- a small study for real
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A study of a random model on random sentences: six runs of three steps."""
+    monkeypatch.setattr(study, "WAIT", 0.01)
+    tiny_encoder().save(tmp_path / "backbone")
+    texts = sentences(180)
+    triplets = pd.DataFrame(np.reshape(texts, (-1, 3)), columns=["anchor", "positive", "negative"])
+    triplets.to_csv(tmp_path / "train.csv", index=False)
+    for name in ("one", "two", "validation"):
+        pairs = pd.DataFrame(np.reshape(sentences(120, seed=len(name)), (-1, 2)), columns=["sentence1", "sentence2"])
+        pairs.assign(score=np.linspace(0, 5, 60)).to_csv(tmp_path / f"{name}.csv", index=False)
+    runs = [trial for trial in trials((2, 3), swept=True, seeds=(1, 1)) if trial.model in (
+        "untouched", "2dmse", "mrl", "independent 2", "independent 3")]  # fmt: skip
+    return Plan(
+        backbone=str(tmp_path / "backbone"), data=str(tmp_path / "train.csv"), steps=3, batch_size=8,
+        trials=tuple(runs), settings={"precision": "fp32", "save_every": 2}, rates=(1e-4, 1e-3), sweep_steps=2,
+        validation=str(tmp_path / "validation.csv"), tasks=(str(tmp_path / "one.csv"), str(tmp_path / "two.csv")),
+        dims=(8, 16, DIM), mean_dims=(8, DIM),
+    )  # fmt: skip
+
+
+def tables(folder):
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in (SWEEP, RUNS, CELLS, DRAWS, KL)}
+
+
+@pytest.mark.slow
+def test_a_study_writes_every_run_down_and_a_second_call_changes_nothing(plan, tmp_path):
+    said = []
+    run_study(plan, tmp_path / "out", tmp_path / "work", said.append)
+    found = tables(tmp_path / "out")
+    assert len(said) == 5 + 3 * 2  # runs, and three sweeps of two rates
+    assert sorted(found[RUNS]["run"]) == sorted(trial.name for trial in plan.trials)
+    runs = found[RUNS].set_index("run")
+    for model in ("2dmse", "mrl"):
+        assert runs.loc[f"{model}-s0", "lr"] == best_rate(found[SWEEP], model)
+    assert runs.loc["independent-2-s0", "lr"] == best_rate(found[SWEEP], "independent")
+    assert list(runs.loc[["untouched-s0", "2dmse-s0"], "steps"]) == [0, 3]
+    sizes = found[CELLS].groupby("run").size()
+    assert sizes["2dmse-s0"] == 2 * LAYERS * 3
+    assert sizes["independent-3-s0"] == 2 * 3
+    assert set(found[CELLS].query("run == 'independent-3-s0'")["layer"]) == {3}
+    assert found[KL].query("run == '2dmse-s0'")["layer"].tolist() == list(range(LAYERS + 1))
+    assert not list((tmp_path / "work").glob("*/checkpoint-*"))
+    assert not list((tmp_path / "work").glob("sweep-*/model"))
+    before = {name: (tmp_path / "out" / f"{name}.csv").read_bytes() for name in found}
+    run_study(plan, tmp_path / "out", tmp_path / "work", said.append)
+    assert len(said) == 11
+    assert {name: (tmp_path / "out" / f"{name}.csv").read_bytes() for name in found} == before
+    assert (overview(plan, tmp_path / "out")["done"] == "yes").all()
+
+
+@pytest.mark.slow
+def test_draws_are_the_means_of_the_cells(plan, tmp_path):
+    plan = dataclasses.replace(plan, trials=plan.trials[:1])
+    run_study(plan, tmp_path / "out", tmp_path / "work", lambda _: None)
+    found = tables_of(tmp_path / "out", CELLS, DRAWS)
+    draws = found[DRAWS].set_index("mean").filter(like="draw_")
+    assert draws.shape == (2 * LAYERS, KEPT_DRAWS)
+    cells = found[CELLS]
+    for layer in (1, LAYERS):
+        rows = cells[(cells["layer"] == layer) & cells["dim"].isin(plan.mean_dims)]
+        middle = draws.loc[f"layer {layer}"].mean()
+        assert middle == pytest.approx(rows["spearman"].mean(), abs=2.0)  # the bootstrap's own mean
+        whole = cells[(cells["layer"] == layer) & (cells["dim"] == DIM)]["spearman"].mean()
+        assert draws.loc[f"cell {layer} {DIM}"].mean() == pytest.approx(whole, abs=2.0)
+
+
+def tables_of(folder, *names):
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in names}
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_short_goes_on_and_ends_with_the_same_scores(plan, tmp_path, monkeypatch):
+    plan = dataclasses.replace(plan, trials=tuple(t for t in plan.trials if t.model == "2dmse"), rates=(1e-3,))
+    run_study(plan, tmp_path / "whole", tmp_path / "work-1", lambda _: None)
+    train = study.train_encoder
+
+    def stopped(encoder, texts, config, resume):
+        if config.steps == plan.steps and not resume:
+            train(encoder, texts, config, resume)
+            (tmp_path / "work-2" / "2dmse-s0" / "checkpoint-3").rename(tmp_path / "lost")  # only that of step 2 is left
+            raise KeyboardInterrupt
+        return train(encoder, texts, config, resume)
+
+    monkeypatch.setattr(study, "train_encoder", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(plan, tmp_path / "cut", tmp_path / "work-2", lambda _: None)
+    assert done(tmp_path / "cut" / f"{RUNS}.csv") == set()
+    run_study(plan, tmp_path / "cut", tmp_path / "work-2", lambda _: None)
+    for name in (CELLS, DRAWS, KL):
+        assert (tmp_path / "cut" / f"{name}.csv").read_bytes() == (tmp_path / "whole" / f"{name}.csv").read_bytes()
+
+
+def test_a_run_that_another_process_holds_is_passed_over(plan, tmp_path):
+    out, work = tmp_path / "out", tmp_path / "work"
+    work.mkdir()
+    plan = dataclasses.replace(plan, trials=(Trial("a"), Trial("b")))
+    with FileLock(work / "a-s0.lock"):
+        turns = in_turn(plan, out, work, lambda _: None)
+        assert next(turns).name == "b-s0"
+
+
+def test_no_run_starts_before_its_sweep_is_done(plan, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    swept = dataclasses.replace(plan, trials=(Trial("a", settings={"recipe": "full"}, rate_of="a"), Trial("b")))
+    with FileLock(work / "sweep-a-lr0.0001.lock"), FileLock(work / "sweep-a-lr0.001.lock"):
+        assert next(in_turn(swept, tmp_path / "out", work, lambda _: None)).name == "b-s0"
+
+
+def test_the_command_lists_the_runs_and_refuses_an_unknown_plan(tmp_path):
+    result = CliRunner().invoke(app, ["study", "--plan", "minilm", "--dry-run", "--out", str(tmp_path)])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) == 1 + len(MINILM.queue())
+    assert all(line.endswith("no") for line in lines[1:])
+    assert not list(tmp_path.iterdir())
+    result = CliRunner().invoke(app, ["study", "--plan", "nothing"])
+    assert result.exit_code == 1
+    assert "unknown plan 'nothing': choose one of minilm, paper" in result.stderr
