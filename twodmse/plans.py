@@ -112,7 +112,7 @@ PLANS = {
         trials=trials(depths=(3, 1, 2, 4, 5), swept=True),
         settings={"save_every": 200},
         rates=(5e-5, 1.5e-4, 4e-4),
-        sweep_steps=80,
+        sweep_steps=60,
     ),
     "paper": Plan(
         backbone=PRESETS["paper"]["backbone"],
