@@ -6,7 +6,7 @@ OUT ?= runs/quickstart
 MARKS ?= not slow and not hub and not browser
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart notebooks test test-all figures lint format
+.PHONY: help quickstart notebooks test test-all study figures lint format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -19,8 +19,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 quickstart: $(VENV)/installed ## train 2dmse and a baseline on the bundled corpus, compare their grids (a few minutes)
 	$(BIN)/twodmse quickstart --out $(OUT)
 
-notebooks: $(VENV)/installed ## run every notebook from top to bottom and clean it (TWODMSE_NOTEBOOK_STEPS= trains less)
-	$(BIN)/python -m twodmse.notebooks notebooks/*.ipynb
+notebooks: $(VENV)/installed ## run every notebook from top to bottom and clean it (TIMINGS=--timings renews measured times)
+	$(BIN)/python -m twodmse.notebooks $(TIMINGS) notebooks/*.ipynb
 
 test: $(VENV)/installed ## run the quick offline tests; MARKS= runs all of them
 	$(BIN)/python -m pytest -m "$(MARKS)"
@@ -28,9 +28,12 @@ test: $(VENV)/installed ## run the quick offline tests; MARKS= runs all of them
 test-all: ## run every test: slow, hub and browser ones too
 	$(MAKE) test MARKS=
 
+study: $(VENV)/installed ## do the runs of the study that figures/data lacks (hours; needs the hub; can be stopped and goes on)
+	$(BIN)/twodmse study --plan minilm --out figures/data
+
 figures: $(VENV)/installed ## draw every picture, and write every number of the prose, from the stored tables
 	$(BIN)/twodmse figures --out figures
-	$(BIN)/python -m twodmse.report README.md twodmse/resources/corpus/DATA_CARD.md
+	$(BIN)/python -m twodmse.report README.md figures/CLAIMS.md twodmse/resources/corpus/DATA_CARD.md
 
 lint: $(VENV)/installed ## check style
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from twodmse import Encoder, bench, measure
 from twodmse.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
 from twodmse.cli import app
 from twodmse.evaluation import sts_grid
+from twodmse.recipes import RECIPES
 
 runner = CliRunner()
 
@@ -217,6 +218,11 @@ def test_bench_prints_and_writes_its_tables(model, scored, tmp_path):
     table = pd.read_csv(tmp_path / "grid.csv")
     assert f"{table['all_dims_ratio'][0]:.4g}" in result.output
     assert "speed_up" not in table
+    result = run("costs", model, "--rounds", 1, "--out", tmp_path / "costs.csv")
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "costs.csv")
+    assert table["layer"].tolist() == [1, 2, 3, 4]
+    assert table["machine"].str.contains(r"\d cores").all()
     again = run("grid", model, "--tasks", scored, "--no-peer", "--out", tmp_path / "grid.csv")
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr
@@ -228,8 +234,11 @@ def test_bench_train_passes_its_options_on(model, monkeypatch):
     monkeypatch.setattr(bench, "bench_train", lambda **options: given.update(options) or table)
     result = run("train", model, "--rounds", 3, "--no-peer")
     assert result.exit_code == 0, result.output
-    assert given == {"backbone": model, "peer": False, "steps": 3}
+    every = tuple(RECIPES)
+    assert given == {"recipes": every, "data": "mini-nli", "backbone": model, "peer": False, "steps": 3}
     assert result.output.split() == ["name", "seconds", "full", "1.5"]
+    assert run("train", model, "--recipes", "mrl, full", "--data", "a.csv").exit_code == 0
+    assert (given["recipes"], given["data"], given["peer"]) == (["mrl", "full"], "a.csv", True)
 
 
 def test_bench_says_what_is_wrong(model):

@@ -1,6 +1,7 @@
 """The bundled corpus keeps its promises: size, variety, separate splits, and words alone do not solve it."""
 
 import re
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -25,6 +26,18 @@ def test_every_scene_has_its_eight_sentences_scored_in_range():
         assert tuple(scene["texts"]) == corpus.ROLES
         assert tuple(scene["scores"]) == corpus.ROLES[1:]
         assert all(0 <= score <= 5 for score in scene["scores"].values())
+
+
+def test_scores_keep_to_the_rules_of_the_data_card():
+    card = (files("twodmse") / "resources" / "corpus" / "DATA_CARD.md").read_text(encoding="utf-8")
+    ranges = re.findall(r"^\| (\w+) \|.*\| ([\d.]+) to ([\d.]+) \|$", card, re.MULTILINE)
+    assert [role for role, *_ in ranges] == list(corpus.ROLES[1:])
+    for role, low, high in ranges:
+        scores = np.array([scene["scores"][role] for scene in ALL])
+        assert float(low) <= scores.min() <= scores.max() <= float(high), role
+        np.testing.assert_allclose(scores, 0.2 * np.round(scores / 0.2), atol=1e-9)  # steps of 0.2
+    assert f"domain: {corpus.SAME_DOMAIN:g}." in card
+    assert f"words with it: {corpus.OTHER_DOMAIN:g}." in card
 
 
 def test_no_sentence_is_written_twice():

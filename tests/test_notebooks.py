@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from typer.testing import CliRunner
 
 from twodmse import notebooks
-from twodmse.notebooks import WIDGET, clean, execute, write
+from twodmse.notebooks import WIDGET, clean, execute, keep_timings, picture, write
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
@@ -191,6 +191,45 @@ def test_cleaning_twice_changes_nothing(noisy, tmp_path):
     assert (tmp_path / "once.ipynb").read_bytes() == (tmp_path / "twice.ipynb").read_bytes()
 
 
+def timed(text, source="t", tags=("timing",), count=1):
+    """A cleaned notebook of one code cell that printed a text."""
+    cell = new_code_cell(source, execution_count=count, metadata={"tags": list(tags)})
+    cell.outputs = [new_output("stream", text=text)] if text else []
+    return clean(new_notebook(cells=[cell]))
+
+
+def test_cells_with_measured_times_keep_what_they_printed_while_their_source_is_the_same():
+    def kept(new, old):
+        return [output.text for output in keep_timings(new, old).cells[0].outputs]
+
+    assert kept(timed("5 ms"), timed("4 ms")) == ["4 ms"]
+    assert kept(timed("5 ms", tags=()), timed("4 ms", tags=())) == ["5 ms"]
+    assert kept(timed("5 ms", source="u"), timed("4 ms")) == ["5 ms"]
+    assert kept(timed("5 ms"), timed("")) == ["5 ms"]
+    assert kept(timed("5 ms", count=2), timed("4 ms")) == ["5 ms"]  # the cells above it are others now
+
+
+def test_the_picture_is_that_of_the_tagged_cell_or_the_first():
+    cells = [new_code_cell("a"), new_code_cell("b"), new_code_cell("c", metadata={"tags": ["tour"]})]
+    for cell, text in zip(cells, (None, "Yg==", "Yw=="), strict=True):
+        cell.outputs = [new_output("display_data", data={"image/png": text})] if text else []
+    made = new_notebook(cells=cells)
+    assert picture(made) == b"c"
+    cells[2].metadata = {}
+    assert picture(made) == b"b"
+    with pytest.raises(ValueError, match="shows no picture"):
+        picture(new_notebook(cells=[new_code_cell("a")]))
+
+
+@every_notebook
+def test_its_picture_is_the_one_that_the_readme_shows(path):
+    stored = FOLDER / "pictures" / f"{path.stem}.png"
+    assert stored.read_bytes() == picture(read(path)), "run `make notebooks`"
+    readme = (FOLDER.parent / "README.md").read_text()
+    assert f"notebooks/pictures/{path.stem}.png" in readme
+    assert f"(notebooks/{path.name})" in readme
+
+
 # ---------------------------------------------------------------- running
 
 
@@ -228,6 +267,18 @@ def test_the_command_runs_cleans_and_writes_back_unless_a_cell_fails(tmp_path):
     assert [cell.execution_count for cell in cells] == [1, 2]
     assert cells[1].outputs[0].text == f"{tmp_path}\n"  # it ran in its own folder
     assert cells[1].metadata == {}
+
+
+@pytest.mark.slow
+def test_the_command_renews_measured_times_only_if_asked(tmp_path):
+    path = tmp_path / "timed.ipynb"
+    clock = new_code_cell("import time; print(time.perf_counter_ns())", metadata={"tags": ["timing"]})
+    write(new_notebook(cells=[clock]), path)
+    seen = []
+    for options in ([], [], ["--timings"]):
+        assert command(*options, path).exit_code == 0
+        seen.append(read(path).cells[0].outputs[0].text)
+    assert seen[0] == seen[1] != seen[2]
 
 
 @pytest.fixture

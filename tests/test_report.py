@@ -8,11 +8,13 @@ from typer.testing import CliRunner
 
 from twodmse.cli import app
 from twodmse.figures import draw_figures
-from twodmse.report import fill, loose_numbers, markdown
+from twodmse.report import fill, loose_numbers
+from twodmse.tables import markdown
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "figures" / "data"
-PAGES = ["README.md", "twodmse/resources/corpus/DATA_CARD.md"]
+MEASURED = ["README.md", "figures/CLAIMS.md"]
+PAGES = [*MEASURED, "twodmse/resources/corpus/DATA_CARD.md"]  # whose other numbers are rules: see test_corpus.py
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -22,7 +24,7 @@ def test_blocks_say_what_the_tables_say(page):
     assert fill(text, DATA) == text, f"{page} is not up to date: run `make figures`"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", MEASURED)
 def test_no_number_stands_outside_the_blocks(page):
     assert loose_numbers((ROOT / page).read_text(encoding="utf-8")) == []
 
@@ -31,7 +33,7 @@ def test_pictures_are_those_of_the_tables(tmp_path):
     first = draw_figures(tmp_path, DATA)
     before = {path.name: path.read_bytes() for path in first}
     assert {path.name: path.read_bytes() for path in draw_figures(tmp_path, DATA)} == before
-    stored = {path.name for path in (ROOT / "figures").iterdir() if path.is_file()}
+    stored = {path.name for path in (ROOT / "figures").iterdir() if path.is_file()} - {"CLAIMS.md"}
     assert stored == set(before), "run `make figures`"
 
 

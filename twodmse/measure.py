@@ -3,6 +3,8 @@
 import ctypes
 import gc
 import math
+import os
+import platform
 import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -88,3 +90,15 @@ def peak_memory(work: Callable[[], Any], device: torch.device | None = None) -> 
 def _resident_bytes(counter: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{counter}:"))
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        if names:
+            return f"{names[0]}, {os.cpu_count()} cores"
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -3,6 +3,7 @@
 Use: python -m twodmse.notebooks notebooks/*.ipynb
 """
 
+import base64
 import hashlib
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ from twodmse.files import atomic_file
 
 TIMEOUT = 1800  # seconds a cell may take
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+TOUR = "tour"  # tag of the cell whose picture stands for the notebook
+TIMING = "timing"  # tag of cells whose output depends on measured times
 WIDGET = "application/vnd.jupyter.widget-view+json"
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -71,6 +74,22 @@ def clean(notebook: Any) -> Any:
     return nbformat.from_dict(cleaned)
 
 
+def keep_timings(notebook: Any, before: Any) -> Any:
+    """Put back the outputs that cells with the tag ``timing`` had before, where their source is the same.
+
+    Measured times differ from run to run: without this an unchanged notebook would give a diff each time.
+
+    Args:
+        notebook: just executed and cleaned; changed in place and returned. before: what the file held.
+    """
+    had = {cell.id: cell for cell in clean(before).cells if cell.cell_type == "code" and cell.outputs}
+    for cell in notebook.cells:
+        old = had.get(cell.id)
+        if old is not None and TIMING in cell.metadata.get("tags", []) and old.execution_count == cell.execution_count:
+            cell.outputs = old.outputs
+    return notebook
+
+
 def clean_outputs(outputs: list[Any]) -> list[dict[str, Any]]:
     """The outputs of a cell that a reader without a kernel can see, with pieces of one stream joined."""
     kept: list[dict[str, Any]] = []
@@ -95,6 +114,24 @@ def plain(value: Any) -> Any:
     return ADDRESS.sub("", value) if isinstance(value, str) else value
 
 
+def picture(notebook: Any) -> bytes:
+    """The PNG that stands for a notebook: the first one of a cell with the tag ``tour``, else the first of all.
+
+    Raises:
+        ValueError: if no cell shows a PNG.
+    """
+    shown = [
+        (TOUR not in cell.metadata.get("tags", []), output.data["image/png"])
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
+    if not shown:
+        raise ValueError("the notebook shows no picture")
+    return base64.b64decode(min(shown, key=lambda found: found[0])[1])
+
+
 def write(notebook: Any, path: str | Path) -> None:
     """Write a notebook, whole or not at all."""
     import nbformat
@@ -103,14 +140,37 @@ def write(notebook: Any, path: str | Path) -> None:
         nbformat.write(notebook, work)
 
 
-def main(paths: Annotated[list[Path], typer.Argument(help="Notebooks to execute, clean and write back.")]) -> None:
+def write_picture(notebook: Any, path: Path) -> None:
+    """Write the picture of a notebook, if it shows any, into ``pictures`` beside it."""
+    try:
+        data = picture(notebook)
+    except ValueError:
+        return
+    with atomic_file(path.parent / "pictures" / f"{path.stem}.png") as work:
+        work.write_bytes(data)
+
+
+def main(
+    paths: Annotated[list[Path], typer.Argument(help="Notebooks to execute, clean and write back.")],
+    timings: Annotated[
+        bool, typer.Option("--timings", help="Also renew the outputs of cells with the tag 'timing'.")
+    ] = False,
+) -> None:
     """Execute notebooks from top to bottom and write them back without what changes from run to run.
+
+    Cells with the tag 'timing' keep the outputs they had, unless their source changed. The picture that stands for each
+    notebook is written beside it, into the folder pictures.
 
     Example: python -m twodmse.notebooks notebooks/*.ipynb
     """
+    import nbformat
+
     for path in paths:
         try:
-            write(clean(execute(path)), path)
+            made = clean(execute(path))
+            made = made if timings else keep_timings(made, nbformat.read(path, as_version=4))
+            write(made, path)
+            write_picture(made, path)
         except (ValueError, OSError) as error:
             typer.echo(f"notebooks: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(1) from error

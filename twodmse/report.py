@@ -14,7 +14,9 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from twodmse import claims
 from twodmse.files import atomic_file
+from twodmse.tables import markdown, read
 
 Block = Callable[[Path], str]
 
@@ -57,29 +59,6 @@ def loose_numbers(text: str) -> list[str]:
     return re.findall(r"\d+\.\d+", text)
 
 
-def markdown(table: pd.DataFrame, digits: int = 2) -> str:
-    """A table with its index as a Markdown table, numbers to ``digits`` decimals."""
-
-    def cell(value: object) -> str:
-        return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
-
-    rows = [[str(table.index.name or ""), *map(str, table.columns)], ["---", *["---:"] * table.shape[1]]]
-    rows += [[str(index), *map(cell, row)] for index, row in zip(table.index, table.to_numpy(object), strict=True)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
-def read(data: Path, name: str) -> pd.DataFrame:
-    """A stored table.
-
-    Raises:
-        FileNotFoundError: naming the file.
-    """
-    path = data / f"{name}.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no stored table {path}")
-    return pd.read_csv(path)
-
-
 def layer_means(grids: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """Mean Spearman over tasks and dims: one row a layer, one column a model."""
     means = grids.pivot_table(index="layer", columns="model", values="spearman")
@@ -113,23 +92,17 @@ def corpus(data: Path) -> str:
     )
 
 
-def real(data: Path) -> str:
-    """What one pass over real triplets gives on the seven real test sets."""
-    grids = read(data, "allnli")
-    models = list(dict.fromkeys(grids["model"]))
-    full = layer_means(grids[grids["dim"] == grids["dim"].max()], models)
-    below = grids[grids["layer"] < grids["layer"].max()].groupby("model")["spearman"].mean()
-    means = ", ".join(f"{model} {below[model]:.2f}" for model in models)
-    dims = ", ".join(map(str, sorted(set(grids["dim"]))))
-    return (
-        f"all-MiniLM-L6-v2, {grids['steps'].max()} steps of 64 triplets of `all-nli` (a sample of SNLI), scored on "
-        "STS12 to STS16, STS-B and SICK-R. Mean Spearman x 100 of each layer at the full width:\n\n"
-        f"{markdown(full)}\n\n"
-        f"Mean over the cells of the layers below the last and the dims {dims}: {means}.\n"
-    )
-
-
-BLOCKS: dict[str, Block] = {"quickstart": quickstart, "corpus": corpus, "real": real}
+BLOCKS: dict[str, Block] = {
+    "quickstart": quickstart,
+    "corpus": corpus,
+    "real": claims.real,
+    "claims": claims.claims,
+    "rises": claims.rises,
+    "every-cell": claims.every_cell,
+    "speed": claims.speed,
+    "sweep": claims.sweep,
+    "coverage": claims.coverage,
+}
 
 
 def main(paths: Annotated[list[Path], typer.Argument(help="Markdown files to write back.")]) -> None:

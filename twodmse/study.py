@@ -4,8 +4,6 @@ Every run is written down when it ends and skipped from then on. Several process
 the next run that no other one holds.
 """
 
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +21,7 @@ from twodmse.data import load_pairs, load_texts
 from twodmse.encoder import Encoder
 from twodmse.evaluation import RESAMPLES, expand, pairs_grid, resample_counts
 from twodmse.files import atomic_file
+from twodmse.measure import processor
 from twodmse.plans import Plan, Trial
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.records import commit
@@ -233,18 +232,6 @@ def machine() -> dict[str, object]:
     precision = "bf16" if wants_bf16("auto", on_cpu) else "fp32"
     facts = {"device": device, "threads": torch.get_num_threads(), "precision": precision}
     return facts | {"torch": torch.__version__, "commit": commit() or ""}
-
-
-def processor() -> str:
-    """The processor's name, as the system tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        if names:
-            return f"{names[0]}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def overview(plan: Plan, out: Path) -> pd.DataFrame:

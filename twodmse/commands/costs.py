@@ -19,44 +19,59 @@ class Bench(StrEnum):
     train = "train"
     encode = "encode"
     grid = "grid"
+    costs = "costs"
 
 
 @one_line_errors
 def bench(
-    what: Annotated[Bench, typer.Argument(help="train: one step; encode: a batch at each depth; grid: scoring.")],
+    what: Annotated[
+        Bench, typer.Argument(help="train: one step; encode: a batch at each depth; grid: scoring; costs: layers.")
+    ],
     model: Model = "bundled",
     tasks: Annotated[
         str, typer.Option(help="For grid, comma-separated: mini-sts, stsb, ..., 'paper' (the seven sets), or files.")
     ] = "mini-sts",
+    recipes: Annotated[
+        str, typer.Option(help="For train, comma-separated, the unit of the ratios first; 'all' is every recipe.")
+    ] = "all",
+    data: Annotated[str, typer.Option(help="For train: mini-nli, all-nli, or a file of triplets.")] = "mini-nli",
     peer: Annotated[
         bool, typer.Option("--peer/--no-peer", help="For train and grid: time sentence-transformers beside it.")
     ] = True,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Rounds that count. [default: 10 for train, 5 for encode, 1 for grid]")
+        int | None,
+        typer.Option(min=1, help="Rounds that count. [default: 10 for train, 5 for encode, 1 for grid, 15 for costs]"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write, unrounded.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Time training, encoding or scoring on this machine; all that is compared takes turns in one process.
 
-    train: seconds of a training step of the recipes 'full' and '2dmse', and of sentence-transformers' Matryoshka2dLoss.
+    train: seconds of a training step of each recipe, and of sentence-transformers' Matryoshka2dLoss.
     encode: seconds of a long batch at each layer n, against the share n/N of the last layer's time.
     grid: seconds of the grid of every layer x every dim against encoding the texts once, and of a grid of six dims
     against the loop over cells that a sentence-transformers user writes; peak memory; the largest difference of scores.
+    costs: time of one text and of many, memory, parameters and bytes on disk at each layer.
 
     Example: twodmse bench grid bundled --tasks mini-sts --out bench.csv
     """
     from twodmse import bench as benches
+    from twodmse.efficiency import layer_costs
     from twodmse.encoder import Encoder
+    from twodmse.measure import processor
     from twodmse.quickstart import write_table
+    from twodmse.recipes import RECIPES
 
     refuse_existing([out], overwrite)
     given = {} if rounds is None else {"rounds": rounds}
     if what is Bench.train:
         steps = {} if rounds is None else {"steps": rounds}
-        table = benches.bench_train(backbone=model, peer=peer, **steps)
+        names = tuple(RECIPES) if recipes == "all" else names_of(recipes)
+        table = benches.bench_train(recipes=names, data=data, backbone=model, peer=peer, **steps)
     elif what is Bench.encode:
         table = benches.bench_encode(Encoder.load(model), **given)
+    elif what is Bench.costs:
+        table = layer_costs(Encoder.load(model), **given).assign(machine=processor())
     else:
         table = benches.bench_grid(model, names_of(tasks), peer=peer, **given)
     lines = table.set_index(table.columns[0]).T if what is Bench.grid else table

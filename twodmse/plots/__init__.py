@@ -15,6 +15,7 @@ from twodmse.plots.probes import (
     side_by_side,
 )
 from twodmse.plots.recipes import trained_by_recipe, trained_cells
+from twodmse.plots.study import difference_dots, heatmap_rows
 
 __all__ = [
     "cell_map",
@@ -23,9 +24,11 @@ __all__ = [
     "conflict_map",
     "control_curves",
     "curves",
+    "difference_dots",
     "difference_heatmap",
     "front",
     "heatmap",
+    "heatmap_rows",
     "heatmaps",
     "kl_curves",
     "latency",

@@ -1,0 +1,150 @@
+"""What is read off the study's tables, on tables small enough to work out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from twodmse import claims, pictures
+from twodmse.figures import PICTURES
+from twodmse.plans import ABLATIONS, PLANS
+from twodmse.results import DIMS, Study, falls
+
+LAYERS, TASKS, RESAMPLES = 6, ("one", "two"), 50
+PLAN = PLANS["minilm"]
+LEVEL = {"untouched": 10.0, "full": 12.0, "mrl": 13.0, "2dmse": 20.0, "grid": 30.0, "st2d": 25.0, "independent": 21.0}
+
+
+def level(model, seed, layer, dim):
+    """A score that is easy to add up: the model's level, a tenth a seed, the layer, and 1 at full width."""
+    base = LEVEL.get(model, LEVEL["independent"] if model.startswith("independent") else 15.0)
+    return base + seed / 10 + layer + (dim == 384)
+
+
+def write_study(folder, models, seeds=(0, 1)):
+    """The tables of a study of these models, whose draws are the scores plus one noise for all models."""
+    folder.mkdir(exist_ok=True)
+    noise = np.random.default_rng(0).normal(size=RESAMPLES)
+    runs, cells, draws, kl = [], [], [], []
+    for model in models:
+        depth = int(model[-1]) if model.startswith("independent") else None
+        layers = [depth] if depth else range(1, LAYERS + 1)
+        for seed in seeds:
+            facts = {"run": f"{model}-s{seed}", "model": model, "seed": seed}
+            runs.append(facts | {"steps": 517, "batch_size": 64})
+            for n in layers:
+                for k, task in enumerate(TASKS):
+                    for d in PLAN.dims:
+                        cells.append(facts | {"task": task, "layer": n, "dim": d,
+                                              "spearman": level(model, seed, n, d) + (-1) ** k})  # fmt: skip
+                mean = np.mean([level(model, seed, n, d) for d in DIMS])
+                for name, value in ((f"layer {n}", mean), (f"cell {n} 384", level(model, seed, n, 384))):
+                    draws.append(facts | {"mean": name} | {f"draw_{r}": value + noise[r] for r in range(RESAMPLES)})
+                kl.append(facts | {"layer": n, "kl": LAYERS - n, "entropy_last": 5.9, "score_kl": LAYERS - n})
+    for name, rows in {"runs": runs, "cells": cells, "draws": draws, "kl": kl}.items():
+        pd.DataFrame(rows).to_csv(folder / f"study_{name}.csv", index=False)
+    costs = pd.DataFrame({"layer": range(1, LAYERS + 1), "one_text_ms": range(1, LAYERS + 1)})
+    ratio, speed = costs["layer"] / LAYERS, 600 / costs["layer"]
+    costs.assign(ratio=ratio, texts_per_second=speed, one_text_spread=0.1, machine="a machine").to_csv(
+        folder / "costs.csv", index=False
+    )
+    sweep = pd.DataFrame({"model": ["full", "full"], "lr": [5e-5, 4e-4], "spearman": [1.5, 2.5]})
+    sweep.to_csv(folder / "study_sweep.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    models = [*LEVEL, *ABLATIONS, *(f"independent {n}" for n in range(1, LAYERS))]
+    return write_study(tmp_path / "data", [m for m in models if m != "independent"])
+
+
+def test_scores_are_means_over_tasks_cells_and_seeds(data):
+    study = Study.read(data)
+    assert (study.depth, study.width, list(study.below)) == (6, 384, [1, 2, 3, 4, 5])
+    assert study.score("2dmse", [3], [16]) == pytest.approx(20 + 0.05 + 3)
+    assert study.score("2dmse", [1, 3], [16, 384]) == pytest.approx(20 + 0.05 + 2 + 0.5)
+    assert study.score("independent", [2, 4], [16]) == pytest.approx(21 + 0.05 + 3)
+    assert study.seeds("2dmse") == study.seeds("independent") == 2
+    assert study.has("2dmse", "independent")
+    assert not study.has("ese")
+
+
+def test_a_line_has_the_seeds_as_its_ends(data):
+    line = Study.read(data).line("2dmse", "layer", [2, 3], [16]).set_index("layer")
+    assert line.loc[3, ["low", "spearman", "high"]].tolist() == pytest.approx([23.0, 23.05, 23.1])
+    assert line.index.tolist() == [2, 3]
+    over = Study.read(data).line("2dmse", "dim", [3], [16, 384]).set_index("dim")
+    assert over["spearman"].tolist() == pytest.approx([23.05, 24.05])
+
+
+def test_one_seed_gives_no_band(tmp_path):
+    study = Study.read(write_study(tmp_path, ["2dmse"], seeds=(0,)))
+    assert study.line("2dmse", "layer", [1], [16])[["low", "high"]].isna().all(axis=None)
+
+
+def test_noise_that_two_models_share_cancels(data):
+    found = Study.read(data).difference("full", "2dmse", range(1, 6))
+    assert found["difference"] == pytest.approx(8.0)
+    assert [found["low"], found["high"]] == pytest.approx([8.0, 8.0])
+    assert Study.read(data).difference("full", "2dmse", [6], whole=True)["difference"] == pytest.approx(8.0)
+    alone = Study.read(data).resampled("2dmse", [3])
+    assert alone.std() > 0.5
+
+
+def test_runs_that_did_not_end_do_not_count(data):
+    runs = pd.read_csv(data / "study_runs.csv")
+    runs[runs["run"] != "2dmse-s1"].to_csv(data / "study_runs.csv", index=False)
+    assert Study.read(data).score("2dmse", [3], [16]) == pytest.approx(23.0)
+
+
+def test_falls_by_hand():
+    grid = pd.DataFrame({"layer": [1, 1, 1, 2, 2, 2], "dim": [8, 16, 32] * 2, "spearman": [1.0, 3, 2.5, 1, 2, 3]})
+    assert falls(grid).to_dict("records") == [{"layer": 1, "dim": 32, "fall": 0.5}]
+
+
+def test_verdicts():
+    assert claims.verdict(0.1, 0.5) == "holds"
+    assert claims.verdict(-0.5, -0.1) == "does not hold"
+    assert claims.verdict(-0.1, 0.1) == "open"
+
+
+def test_every_claim_gets_its_numbers_and_verdict(data):
+    rows = {claim.words: claim.row(Study.read(data)) for claim in claims.CLAIMS}
+    lifted = rows["2DMSE lifts the layers below the last"]
+    assert (lifted["first"], lifted["second"]) == ("`untouched` 13.22", "`2dmse` 23.22")
+    assert lifted["difference"] == "+10.00 (+10.00 to +10.00)"
+    assert lifted["verdict"] == "holds"
+    assert rows["Scaled-down models beat independently trained ones"]["verdict"] == "does not hold"
+    assert rows["The weights by depth of the authors' second version help"]["verdict"] == "not tested here"
+    table = claims.claims(data)
+    assert len(table.splitlines()) == 2 + len(claims.CLAIMS)
+
+
+def test_the_other_blocks(data):
+    assert "`grid` is above `st2d` in 30 of the 30 cells" in claims.every_cell(data)
+    assert "lead is 5.00" in claims.every_cell(data)
+    assert "- `2dmse`: of 54 steps from one dim to the next, those that fall: none." in claims.rises(data)
+    assert "6.00" in claims.speed(data)
+    assert "a machine" in claims.speed(data)
+    assert "| full | 1.50 | 2.50 |" in claims.sweep(data)
+    assert "`ese` 0 of 1" in claims.coverage(data)
+    assert "`grid` 2 of 3" in claims.coverage(data)
+    assert "| 6 | 17.05 | 19.05 |" in claims.real(data)
+
+
+def test_without_both_runs_every_cell_says_so(tmp_path):
+    assert "not tested here" in claims.every_cell(write_study(tmp_path, ["st2d"]))
+
+
+@pytest.mark.parametrize("models", [["untouched", "grid", "2dmse"], None], ids=["part", "whole"])
+def test_every_picture_of_the_study_draws_what_is_there(models, data, tmp_path):
+    folder = data if models is None else write_study(tmp_path / "part", models)
+    drawn = [p for p in PICTURES if p.draw.__module__ == pictures.__name__]
+    assert len(drawn) == 8
+    for picture in drawn:
+        assert picture.ready(folder) == (picture.name != "study_ablation" or models is None)
+        if not picture.ready(folder):
+            continue
+        figure = picture.draw(folder)
+        assert all(ax.has_data() or not ax.axison for ax in figure.axes)
+        pictures.plt.close(figure)

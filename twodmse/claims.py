@@ -1,0 +1,163 @@
+"""The claims of the literature against the study's numbers: blocks of figures/CLAIMS.md, written from the tables.
+
+A claim about a difference holds if the 95% interval of the paired bootstrap over the test pairs lies above 0, fails if
+it lies below, and is open if 0 lies within. A claim whose runs are not stored is not tested.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from twodmse.plans import ABLATIONS, INDEPENDENT, PLANS, RECIPES
+from twodmse.results import DIMS, UNTOUCHED, Study, falls
+from twodmse.tables import markdown, read
+
+HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "open", "not tested here"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A claim that ``second`` scores higher than ``first`` at some cells."""
+
+    words: str
+    first: str
+    second: str
+    where: str  # a key of `PLACES`
+
+    def row(self, study: Study) -> dict[str, str]:
+        """The claim, its numbers and its verdict."""
+        where, layers, whole = PLACES[self.where](study)
+        row = {"claim": self.words, "where": where, "first": "", "second": "", "difference": "", "seeds": ""}
+        if not study.has(self.first, self.second):
+            return row | {"verdict": UNTESTED}
+        dims = [study.width] if whole else DIMS
+        found = study.difference(self.first, self.second, layers, whole)
+        row["first"], row["second"] = (f"`{m}` {study.score(m, layers, dims):.2f}" for m in (self.first, self.second))
+        row["difference"] = f"{found['difference']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
+        row["seeds"] = f"{study.seeds(self.first)}, {study.seeds(self.second)}"
+        return row | {"verdict": verdict(found["low"], found["high"])}
+
+
+PLACES: dict[str, Callable[[Study], tuple[str, range | list[int], bool]]] = {
+    "below": lambda study: (f"layers 1 to {study.depth - 1}, mean of the dims", study.below, False),
+    "last": lambda study: (f"layer {study.depth}, mean of the dims", [study.depth], False),
+    "full": lambda study: (f"cell ({study.depth}, {study.width})", [study.depth], True),
+}
+CLAIMS = [
+    Comparison("2DMSE lifts the layers below the last", UNTOUCHED, "2dmse", "below"),
+    Comparison("... further than fine-tuning the last layer does", "full", "2dmse", "below"),
+    Comparison("... and further than Matryoshka training of the last layer", "mrl", "2dmse", "below"),
+    Comparison("Matryoshka training is better than none when the width is cut", "full", "mrl", "last"),
+    Comparison("2DMSE is as good as MRL when only the width is cut", "mrl", "2dmse", "last"),
+    Comparison("Training in two dimensions costs nothing at the full cell", "full", "2dmse", "full"),
+    *(
+        Comparison(f"The objective needs its part: {name.removeprefix('2dmse, no ')}", name, "2dmse", place)
+        for name in ABLATIONS
+        for place in ("below", "last")
+    ),
+    Comparison("Scaled-down models beat independently trained ones", INDEPENDENT, "2dmse", "below"),
+    Comparison("The weights by depth of the authors' second version help", "2dmse", "2dmse-weighted", "below"),
+    Comparison("`grid` beats sentence-transformers' Matryoshka2dLoss", "st2d", "grid", "below"),
+    Comparison("`grid` beats independently trained models", INDEPENDENT, "grid", "below"),
+    Comparison("`grid` keeps the full cell of the untouched model", UNTOUCHED, "grid", "full"),
+]
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval of a difference says about the claim that it is above 0."""
+    return HOLDS if low > 0 else FAILS if high < 0 else OPEN
+
+
+def claims(data: Path) -> str:
+    """Every comparison, one row each."""
+    study = Study.read(data)
+    table = pd.DataFrame([claim.row(study) for claim in CLAIMS]).set_index("claim")
+    return markdown(table)
+
+
+def rises(data: Path) -> str:
+    """Whether quality rises with every dim."""
+    study = Study.read(data)
+    lines = []
+    for model in RECIPES:
+        if not study.has(model):
+            continue
+        grid = study.grid(model).groupby(["layer", "dim"], as_index=False)["spearman"].mean()
+        steps = grid["layer"].nunique() * (grid["dim"].nunique() - 1)
+        fall = falls(grid)
+        worst = fall.sort_values("fall").iloc[-1] if len(fall) else None
+        words = (
+            "none"
+            if worst is None
+            else f"{len(fall)}, the largest by {worst['fall']:.2f} at layer "
+            + (f"{int(worst['layer'])} on the way to dim {int(worst['dim'])}")
+        )
+        lines.append(f"- `{model}`: of {steps} steps from one dim to the next, those that fall: {words}.")
+    return "\n".join(lines)
+
+
+def every_cell(data: Path) -> str:
+    """How many of the cells below the last layer `grid` has above `st2d`, and its means."""
+    study = Study.read(data)
+    if not study.has("st2d", "grid"):
+        return "The runs of `st2d` and `grid` are not both stored: not tested here."
+    ours, theirs = (
+        study.grid(m, DIMS).query("layer < @study.depth").groupby(["layer", "dim"])["spearman"].mean()
+        for m in ("grid", "st2d")
+    )
+    above = int((ours > theirs).sum())
+    return (
+        f"`grid` is above `st2d` in {above} of the {len(ours)} cells of layers 1 to {study.depth - 1} and dims "
+        f"{', '.join(map(str, DIMS))}; the smallest lead is {(ours - theirs).min():.2f}. Its mean over them is "
+        f"{ours.mean():.2f} (`st2d`: {theirs.mean():.2f}), and at ({study.depth}, {study.width}) it has "
+        f"{study.score('grid', [study.depth], [study.width]):.2f}."
+    )
+
+
+def speed(data: Path) -> str:
+    """How much faster the layers are."""
+    costs = read(data, "costs")
+    table = costs.set_index("layer")[["one_text_ms", "ratio", "texts_per_second"]]
+    table = table.assign(faster=1 / table["ratio"]).drop(columns="ratio")
+    table.columns = ["ms for one text", "texts a second", "times faster"]
+    return f"On {costs['machine'].iloc[0]}:\n\n{markdown(table)}"
+
+
+def sweep(data: Path) -> str:
+    """The learning rates tried, with the validation mean of each."""
+    table = read(data, "study_sweep").pivot(index="model", columns="lr", values="spearman")
+    return markdown(table.rename(columns=lambda rate: f"{rate:g}"))
+
+
+def coverage(data: Path) -> str:
+    """How many of the planned runs are stored."""
+    study = Study.read(data)
+    planned = PLANS["minilm"].trials
+    counts = pd.Series([t.model for t in planned]).value_counts()
+    rows = [(m, study.seeds(m) if study.has(m) else 0, counts[m]) for m in dict.fromkeys(t.model for t in planned)]
+    missing = ", ".join(f"`{m}` {have} of {wanted}" for m, have, wanted in rows if have < wanted)
+    return (
+        f"Stored: {len(study.runs)} of {len(planned)} planned runs, of {study.runs['steps'].max()} steps of "
+        f"{study.runs['batch_size'].iloc[0]} triplets each"
+        + (f". Still to run (`make study` goes on): {missing}." if missing else ".")
+    )
+
+
+def real(data: Path) -> str:
+    """What one pass over real triplets gives on the seven real test sets."""
+    study = Study.read(data)
+    models = [model for model in (UNTOUCHED, "full", "mrl", "2dmse", "st2d", "grid") if study.has(model)]
+    layers = range(1, study.depth + 1)
+    rows = {
+        ("`" + model + "`" if model != UNTOUCHED else model): [study.score(model, [n], [study.width]) for n in layers]
+        for model in models
+    }
+    below = ", ".join(f"{model} {study.score(model, study.below, DIMS):.2f}" for model in models)
+    return (
+        f"all-MiniLM-L6-v2, {study.runs['steps'].max()} steps of 64 triplets of `all-nli` (a sample of SNLI), "
+        "scored on STS12 to STS16, STS-B and SICK-R. Mean Spearman x 100 of each layer at the full width:\n\n"
+        f"{markdown(pd.DataFrame(rows, index=pd.Index(layers, name='layer')))}\n\n"
+        f"Mean over the cells of the layers below the last and the dims {', '.join(map(str, DIMS))}: {below}.\n"
+    )

@@ -1,0 +1,66 @@
+"""Pictures of many models: grids in rows, and differences with their intervals."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from twodmse.plots.grids import CELL, GRID_COLOURS, colour_bar, heatmap, need, rows_of, title_above
+
+
+def heatmap_rows(grids: Mapping[str, pd.DataFrame], title: str = "", across: int = 3) -> list[Axes]:
+    """Many models' grids in rows of ``across``, on one colour scale.
+
+    Args:
+        grids: title -> table as `heatmap` takes it. title: above all. across: grids a row.
+
+    Returns:
+        One Axes a grid; their figure is ``axes[0].figure``.
+    """
+    means = [g.groupby(["layer", "dim"])["spearman"].mean() for g in grids.values()]
+    low, high = min(m.min() for m in means), max(m.max() for m in means)
+    rows = -(-len(grids) // across)
+    wide = CELL[0] * max(table["dim"].nunique() for table in grids.values())
+    size = ((wide + 0.5) * across + 0.8, (CELL[1] * rows_of(grids) + 0.9) * rows + 0.4)
+    figure, axes = plt.subplots(
+        rows, across + 1, figsize=size, gridspec_kw={"width_ratios": [wide] * across + [0.12]}, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    places = [axes[i // across, i % across] for i in range(rows * across)]
+    for i, (ax, (name, grid)) in enumerate(zip(places, grids.items(), strict=False)):
+        heatmap(grid, ax, name, low, high)
+        if i % across:
+            ax.set_ylabel("")
+        if i + across < len(grids):
+            ax.set_xlabel("")
+    for ax in places[len(grids) :]:
+        ax.set_axis_off()
+    for ax in axes[:, -1]:
+        colour_bar(ax, low, high, GRID_COLOURS, "Spearman x 100")
+    title_above(figure, title, "")
+    return places[: len(grids)]
+
+
+def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
+    """Differences as dots with their 95% intervals, one row each, the first on top; hollow where 0 lies within.
+
+    Args:
+        table: columns label, difference, low, high (Spearman x 100). ax: where to draw. title: above it.
+
+    Raises:
+        ValueError: if a column is missing or there are no rows.
+    """
+    need(table, ("label", "difference", "low", "high"))
+    places = np.arange(len(table))[::-1]
+    ax.axvline(0, color="0.4", linewidth=1)
+    for place, row in zip(places, table.itertuples(), strict=True):
+        sure = row.low > 0 or row.high < 0
+        ax.plot([row.low, row.high], [place, place], color="C0", linewidth=2, zorder=2)
+        ax.plot(row.difference, place, "o", color="C0", markerfacecolor="C0" if sure else "white", zorder=3)
+    ax.set_yticks(places, table["label"])
+    ax.set_ylim(-0.6, len(table) - 0.4)
+    ax.set(title=title, xlabel="difference of Spearman x 100")
+    ax.grid(axis="x", alpha=0.3)
+    return ax

@@ -1,0 +1,145 @@
+"""What the study's tables say: grids, lines and paired differences of its models, from the stored tables alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from twodmse.plans import INDEPENDENT, PLANS
+from twodmse.tables import read
+
+UNTOUCHED = "untouched"
+DIMS = PLANS["minilm"].mean_dims  # of every mean over cells
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables of a study; `twodmse.study.run_study` says what is in them."""
+
+    runs: pd.DataFrame
+    cells: pd.DataFrame
+    draws: pd.DataFrame
+    kl: pd.DataFrame
+
+    @classmethod
+    def read(cls, data: Path) -> "Study":
+        """The study stored in a folder.
+
+        Raises:
+            FileNotFoundError: naming the table that is missing.
+        """
+        return cls(*(read(data, f"study_{name}") for name in ("runs", "cells", "draws", "kl")))
+
+    @property
+    def models(self) -> list[str]:
+        """The models that at least one finished run trained, in the order of their first runs."""
+        return list(dict.fromkeys(self.runs["model"]))
+
+    @property
+    def depth(self) -> int:
+        """N."""
+        return int(self.cells["layer"].max())
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.cells["dim"].max())
+
+    def has(self, *models: str) -> bool:
+        """Whether every one of the models has a finished run; independent models, one of each depth below N."""
+        wanted = [m for model in models for m in (self.independent() if model == INDEPENDENT else [model])]
+        return set(wanted) <= set(self.models)
+
+    def independent(self) -> list[str]:
+        """The names of the models trained at each depth below N."""
+        return [f"{INDEPENDENT} {n}" for n in range(1, self.depth)]
+
+    def seeds(self, model: str) -> int:
+        """How many seeds a model has; independent models, the fewest of any depth."""
+        names = self.independent() if model == INDEPENDENT else [model]
+        return min(self.runs.loc[self.runs["model"] == name, "seed"].nunique() for name in names)
+
+    def grid(self, model: str, dims: Sequence[int] | None = None) -> pd.DataFrame:
+        """Mean over tasks of each cell and seed: columns seed, layer, dim, spearman.
+
+        The grid of ``independent`` has layer n from the model trained at depth n.
+        """
+        names = self.independent() if model == INDEPENDENT else [model]
+        rows = self.finished(self.cells)
+        rows = rows[rows["model"].isin(names) & (True if dims is None else rows["dim"].isin(dims))]
+        return rows.groupby(["seed", "layer", "dim"], as_index=False)["spearman"].mean()
+
+    def finished(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a table that belong to finished runs."""
+        return table[table["run"].isin(set(self.runs["run"]))]
+
+    def line(self, model: str, over: str, layers: Sequence[int], dims: Sequence[int]) -> pd.DataFrame:
+        """Mean Spearman over the seeds by ``over`` (layer or dim), with low and high the least and largest seed's.
+
+        Args:
+            model: its name. over: layer or dim; the mean is taken over the other one. layers, dims: that count.
+
+        Returns:
+            Columns layer, dim, spearman, low, high, one row a value of ``over`` (the other column is 0); low and high
+            are NaN with one seed.
+        """
+        cells = self.grid(model, dims)
+        cells = cells[cells["layer"].isin(layers)]
+        seeds = cells.groupby([over, "seed"])["spearman"].mean().unstack("seed")  # one column a seed
+        table = pd.DataFrame({"spearman": seeds.mean(axis=1), "low": seeds.min(axis=1), "high": seeds.max(axis=1)})
+        if seeds.shape[1] < 2:
+            table[["low", "high"]] = np.nan
+        other = "dim" if over == "layer" else "layer"
+        return table.reset_index().assign(**{other: 0})
+
+    def score(self, model: str, layers: Sequence[int], dims: Sequence[int]) -> float:
+        """Mean Spearman x 100 over tasks, seeds and cells."""
+        cells = self.grid(model, dims)
+        return float(cells[cells["layer"].isin(layers)].groupby("seed")["spearman"].mean().mean())
+
+    def resampled(self, model: str, layers: Sequence[int], whole: bool = False) -> np.ndarray:
+        """The same score in each of the stored resamples of the tasks' pairs: (R,).
+
+        Args:
+            model: its name. layers: that count. whole: the full width, instead of the mean over the plan's dims.
+        """
+        rows = self.finished(self.draws)
+        names = {n: f"{INDEPENDENT} {n}" if model == INDEPENDENT else model for n in layers}
+        kept = [
+            rows[(rows["model"] == name) & (rows["mean"] == (f"cell {n} {self.width}" if whole else f"layer {n}"))]
+            for n, name in names.items()
+        ]
+        return np.mean([part.filter(like="draw_").mean().to_numpy() for part in kept], axis=0)
+
+    def difference(self, first: str, second: str, layers: Sequence[int], whole: bool = False) -> dict[str, float]:
+        """``second`` minus ``first`` with its 95% interval by the paired bootstrap over the tasks' pairs.
+
+        Each model is the mean of its seeds; the interval says what another draw of test pairs could change, not what
+        another seed could.
+
+        Returns:
+            difference, low, high, Spearman x 100.
+        """
+        dims = [self.width] if whole else DIMS
+        value = self.score(second, layers, dims) - self.score(first, layers, dims)
+        draws = self.resampled(second, layers, whole) - self.resampled(first, layers, whole)
+        low, high = np.percentile(draws, [2.5, 97.5])
+        return {"difference": value, "low": float(low), "high": float(high)}
+
+    @property
+    def below(self) -> range:
+        """The layers below the last."""
+        return range(1, self.depth)
+
+
+def falls(grid: pd.DataFrame) -> pd.DataFrame:
+    """The steps from one dim to the next at which a layer's score falls: columns layer, dim, fall.
+
+    Args:
+        grid: layer, dim, spearman, one row a cell.
+    """
+    cells = grid.pivot(index="layer", columns="dim", values="spearman")
+    change = cells.diff(axis=1).stack()
+    return (-change[change < 0]).rename("fall").reset_index()
