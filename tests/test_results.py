@@ -30,7 +30,7 @@ def write_study(folder, models, seeds=(0, 1)):
         layers = [depth] if depth else range(1, LAYERS + 1)
         for seed in seeds:
             facts = {"run": f"{model}-s{seed}", "model": model, "seed": seed}
-            runs.append(facts | {"steps": 517, "batch_size": 64})
+            runs.append(facts | {"steps": 517, "batch_size": 64, "seconds": 1034.0, "threads": 1, "device": "a device"})
             for n in layers:
                 for k, task in enumerate(TASKS):
                     for d in PLAN.dims:
@@ -130,6 +130,7 @@ def test_the_other_blocks(data):
     assert "`ese` 0 of 1" in claims.coverage(data)
     assert "`grid` 2 of 3" in claims.coverage(data)
     assert "| 6 | 17.05 | 19.05 |" in claims.real(data)
+    assert "is 0.15 TFLOP and took 2.0 s (75 GFLOP/s, threads: 1, a device" in claims.paper_plan(data)
 
 
 def test_without_both_runs_every_cell_says_so(tmp_path):

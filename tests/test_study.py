@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from twodmse import study
 from twodmse.cli import app
-from twodmse.plans import ABLATIONS, PLANS, Plan, Trial, trials
+from twodmse.plans import ABLATIONS, PLANS, TOKENS, Plan, Trial, step_bytes, step_flops, trials
 from twodmse.study import CELLS, DRAWS, KEPT_DRAWS, KL, RUNS, SWEEP, best_rate, done, in_turn, overview, run_study
 
 MINILM = PLANS["minilm"]
@@ -50,6 +50,12 @@ def test_the_paper_plan_takes_its_learning_rate_from_the_preset():
     plan = PLANS["paper"]
     assert not any(trial.sweep or trial.rate_of for trial in plan.queue())
     assert (plan.settings["lr"], plan.settings["loss"], plan.steps) == (5e-5, "mix", 4355)
+
+
+def test_the_cost_of_a_step_by_hand():
+    assert step_flops(1, 10, 2) == pytest.approx(6 * 1200 * 6 * TOKENS)
+    assert step_flops(1, 10, 2, passes=2) == pytest.approx(8 * 1200 * 6 * TOKENS)
+    assert step_bytes(2, 10, 3, parameters=1000) == pytest.approx(16_000 + 34 * 10 * 2 * 9 * TOKENS)
 
 
 def test_best_rate_is_that_of_the_best_mean():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from twodmse.plans import ABLATIONS, INDEPENDENT, PLANS, RECIPES
+from twodmse.plans import ABLATIONS, BERT_BASE, INDEPENDENT, MINILM, PLANS, RECIPES, step_bytes, step_flops
 from twodmse.results import DIMS, UNTOUCHED, Study, falls
 from twodmse.tables import markdown, read
 
@@ -142,6 +142,25 @@ def coverage(data: Path) -> str:
         f"Stored: {len(study.runs)} of {len(planned)} planned runs, of {study.runs['steps'].max()} steps of "
         f"{study.runs['batch_size'].iloc[0]} triplets each"
         + (f". Still to run (`make study` goes on): {missing}." if missing else ".")
+    )
+
+
+def paper_plan(data: Path) -> str:
+    """What the plan ``paper`` would cost on one GPU, from the operations of a step and the time of a step here."""
+    runs, plan, rate = read(data, "study_runs"), PLANS["paper"], 40e12
+    here = runs[(runs["model"] == "2dmse") & (runs["seed"] == 0)].iloc[0]
+    small = step_flops(MINILM["layers"], MINILM["width"], int(here["batch_size"]))
+    large = step_flops(BERT_BASE["layers"], BERT_BASE["width"], plan.batch_size, passes=2)
+    memory = step_bytes(**BERT_BASE, batch_size=plan.batch_size, passes=2)
+    seconds = here["seconds"] / here["steps"]
+    minutes = plan.steps * large / rate / 60
+    trained = sum(bool(trial.settings) for trial in plan.trials)
+    return (
+        f"A step of `2dmse` here is {small / 1e12:.2f} TFLOP and took {seconds:.1f} s ({small / seconds / 1e9:.0f} "
+        f"GFLOP/s, threads: {here['threads']}, {here['device']}, beside other work). A step of the plan `paper` "
+        f"(BERT-base, batches of {plan.batch_size}, two forward passes) is {large / 1e12:.1f} TFLOP: at "
+        f"{rate / 1e12:.0f} TFLOP/s sustained, {plan.steps} steps take about {minutes:.0f} minutes, and the {trained} training runs "
+        f"together {trained * minutes / 60:.1f} hours, scoring aside. Memory: about {memory / 2**30:.0f} GiB."
     )
 
 
