@@ -160,7 +160,8 @@ def paper_plan(data: Path) -> str:
         f"GFLOP/s, threads: {here['threads']}, {here['device']}, beside other work). A step of the plan `paper` "
         f"(BERT-base, batches of {plan.batch_size}, two forward passes) is {large / 1e12:.1f} TFLOP: at "
         f"{rate / 1e12:.0f} TFLOP/s sustained, {plan.steps} steps take about {minutes:.0f} minutes, and the "
-        f"{trained} training runs together {trained * minutes / 60:.1f} hours, scoring aside. Memory: about {memory / 2**30:.0f} GiB."
+        f"{trained} training runs together {trained * minutes / 60:.1f} hours, scoring aside. "
+        f"Memory: about {memory / 2**30:.0f} GiB."
     )
 
 
