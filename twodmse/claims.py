@@ -109,10 +109,11 @@ def every_cell(data: Path) -> str:
         return "The runs of `st2d` and `grid` are not both stored: not tested here."
     whose, cells = "", study.grid("st2d", DIMS)
     if not study.has("st2d"):
-        cells = pd.read_csv(single).query("model == 'st2d' and dim in @DIMS")
+        table = pd.read_csv(single)
+        cells = table[(table["model"] == "st2d") & table["dim"].isin(DIMS)]
         whose = " (a run at the learning rate 5e-5; the study's own is still to come)"
     ours, theirs = (
-        table.query("layer < @study.depth").groupby(["layer", "dim"])["spearman"].mean()
+        table[table["layer"].isin(study.below)].groupby(["layer", "dim"])["spearman"].mean()
         for table in (study.grid("grid", DIMS), cells)
     )
     above = int((ours > theirs).sum())
