@@ -89,8 +89,8 @@ def plan(tmp_path, monkeypatch):
     )  # fmt: skip
 
 
-def tables(folder):
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in (SWEEP, RUNS, CELLS, DRAWS, KL)}
+def tables(folder, *names):
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in names or (SWEEP, RUNS, CELLS, DRAWS, KL)}
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_a_study_writes_every_run_down_and_a_second_call_changes_nothing(plan, t
 def test_draws_are_the_means_of_the_cells(plan, tmp_path):
     plan = dataclasses.replace(plan, trials=plan.trials[:1])
     run_study(plan, tmp_path / "out", tmp_path / "work", lambda _: None)
-    found = tables_of(tmp_path / "out", CELLS, DRAWS)
+    found = tables(tmp_path / "out", CELLS, DRAWS)
     draws = found[DRAWS].set_index("mean").filter(like="draw_")
     assert draws.shape == (2 * LAYERS, KEPT_DRAWS)
     cells = found[CELLS]
@@ -133,10 +133,6 @@ def test_draws_are_the_means_of_the_cells(plan, tmp_path):
         assert middle == pytest.approx(rows["spearman"].mean(), abs=2.0)  # the bootstrap's own mean
         whole = cells[(cells["layer"] == layer) & (cells["dim"] == DIM)]["spearman"].mean()
         assert draws.loc[f"cell {layer} {DIM}"].mean() == pytest.approx(whole, abs=2.0)
-
-
-def tables_of(folder, *names):
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in names}
 
 
 @pytest.mark.slow
