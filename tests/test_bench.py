@@ -148,21 +148,21 @@ def test_each_recipe_takes_a_step_of_each_batch(model, rows, monkeypatch, clock)
         step = real(name, *args)
 
         def run(number, batch):
-            clock.now += {"full": 2, "2dmse": 3}[name]
+            clock.now += {"full": (2, 2, 20, 2), "2dmse": (3, 3, 30, 20)}[name][number]
             seen.setdefault(name, []).append((number, tuple(batch)))
             step(number, batch)
 
         return run
 
     monkeypatch.setattr(bench, "_our_step", step_of)
-    table = bench_train(data=rows, backbone=model, batch_size=4, steps=2, precision="fp32", peer=False, length=16)
+    table = bench_train(data=rows, backbone=model, batch_size=4, steps=3, precision="fp32", peer=False, length=16)
     assert table["name"].tolist() == ["full", "2dmse"]
-    assert table["seconds"].tolist() == [2, 3]
-    assert table["triplets_per_second"].tolist() == [2, 4 / 3]
-    assert table["ratio"].tolist() == [1, 1.5]
+    assert table["seconds"].tolist() == [2, 20]
+    assert table["triplets_per_second"].tolist() == [2, 4 / 20]
+    assert table["ratio"].tolist() == [1, 1.5]  # of the same round: 1.5, 1.5 and 10
     assert seen["full"] == seen["2dmse"]
-    assert [number for number, _ in seen["full"]] == [0, 1, 2]  # the first is warm
-    assert len(set(seen["full"])) == 3
+    assert [number for number, _ in seen["full"]] == [0, 1, 2, 3]  # the first is warm
+    assert len(set(seen["full"])) == 4
 
 
 def test_a_step_changes_the_weights(model, rows):

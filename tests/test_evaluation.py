@@ -5,7 +5,15 @@ from scipy.stats import rankdata, spearmanr
 
 from twodmse import evaluation
 from twodmse.encoder import normalise
-from twodmse.evaluation import bootstrap, cell_cosines, default_dims, pairs_grid, resample_counts, sts_grid
+from twodmse.evaluation import (
+    bootstrap,
+    cell_cosines,
+    column_ranks,
+    default_dims,
+    pairs_grid,
+    resample_counts,
+    sts_grid,
+)
 
 
 def test_every_cell_is_scipys_spearman_of_the_encoded_cosines(encoder, pairs):
@@ -29,6 +37,11 @@ def test_all_dims_at_once_equal_one_dim_at_a_time():
     for d in range(1, 21):
         unit = normalise(vectors[:, :d].astype(np.float64))
         np.testing.assert_allclose(fast[:, d - 1], (unit[left] * unit[right]).sum(1), atol=1e-12)
+
+
+def test_columns_are_ranked_alike_in_blocks():
+    scores = np.random.default_rng(2).integers(7, size=(50, 9)).astype(float)  # many ties
+    np.testing.assert_array_equal(column_ranks(scores, block=4), rankdata(scores, axis=0))
 
 
 def test_intervals_match_a_bootstrap_that_ranks_anew():

@@ -50,7 +50,7 @@ def bench_train(
 
     Returns:
         One row a contender: name, seconds (median), spread (half the interquartile range), triplets_per_second, ratio
-        (to the first recipe).
+        (median over rounds of the time to the first recipe's of the same round).
 
     Raises:
         ValueError: for an unknown recipe, or if sentence-transformers takes part and is not installed.
@@ -74,8 +74,8 @@ def bench_train(
             "spread": seconds.apply(half_range).to_numpy(),
         }
     )
-    first = table["seconds"][0]
-    return table.assign(triplets_per_second=batch_size / table["seconds"], ratio=table["seconds"] / first)
+    ratio = seconds.div(seconds[recipes[0]], axis=0).median()  # of each round: what slows a whole round cancels
+    return table.assign(triplets_per_second=batch_size / table["seconds"], ratio=ratio.to_numpy())
 
 
 def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: int) -> Step:

@@ -13,6 +13,7 @@ from twodmse.evaluation import (
     RESAMPLES,
     cell_cosines,
     check_grid,
+    column_ranks,
     default_dims,
     expand,
     rank_correlation,
@@ -91,7 +92,7 @@ def cell_draws(
     gold = rankdata(pairs.gold)  # (P,)
     scores, draws = [], []
     for layer in layers:
-        ranks = rankdata(cell_cosines(states[layer], left, right, dims), axis=0)  # (P, K)
+        ranks = column_ranks(cell_cosines(states[layer], left, right, dims))  # (P, K)
         scores.append(100 * rank_correlation(ranks, gold))  # (K,)
         draws.append(100 * resampled_correlations(ranks, gold, counts))  # (R, K)
     return np.stack(scores), np.stack(draws)

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from twodmse.data import load_pairs
 from twodmse.encoder import Encoder, check_texts
-from twodmse.evaluation import check_grid, expand, rank_correlation
+from twodmse.evaluation import check_grid, column_ranks, expand, rank_correlation
 from twodmse.measure import half_range, peak_memory, take_turns
 from twodmse.quantise import PRECISIONS, precision_scores, vector_bytes
 
@@ -145,7 +145,7 @@ def quantised_grid(
             values = {}
             for precision in PRECISIONS:
                 scores = precision_scores(states[layer], left, right, dims, precision)  # (P, K)
-                values[precision] = 100 * rank_correlation(rankdata(scores, axis=0), gold)  # (K,)
+                values[precision] = 100 * rank_correlation(column_ranks(scores), gold)  # (K,)
             rows += [
                 (pairs.name, layer, dim, precision, vector_bytes(dim, precision), values[precision][k])
                 for k, dim in enumerate(dims)
