@@ -1,3 +1,8 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from conftest import settled, tiny_encoder
@@ -61,3 +66,35 @@ def test_a_run_with_cached_gradients_is_the_same_run(triplets, tmp_path):
     after = [settled(run.encoder.backbone.state_dict()) for run in (cached, plain)]
     torch.testing.assert_close(after[0], after[1], atol=1e-5, rtol=0)
     assert list(cached.history.columns) == list(plain.history.columns)
+
+
+BLOCKWISE = """
+import sys, torch
+from twodmse import caching, losses
+caching.return_large_blocks()
+target, vectors = torch.randn(2, int(sys.argv[1]), 128)
+losses.kl_nested_scores(target, vectors.requires_grad_(), [8, 16, 32, 64, 96, 112, 128])
+print(open("/proc/self/status").read())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system does not count a process's memory")
+def test_freed_blocks_are_given_back():
+    peaks = {}
+    for rows in (2, 3072):
+        done = subprocess.run([sys.executable, "-c", BLOCKWISE, str(rows)], capture_output=True, text=True, check=True)
+        peaks[rows] = int(re.search(r"VmHWM:\s+(\d+)", done.stdout)[1]) / 1024  # MiB
+    assert peaks[3072] - peaks[2] < 200, peaks  # all scores of one dim are 36 MiB, of all dims 252
+
+
+@pytest.mark.parametrize(("chunk", "called"), [(0, 0), (5, 1)])
+def test_only_a_run_in_chunks_changes_how_memory_is_given_back(chunk, called, triplets, tmp_path, monkeypatch):
+    from test_training import config
+
+    from twodmse import trainer
+
+    calls = []
+    monkeypatch.setattr(trainer, "return_large_blocks", lambda: calls.append(1))
+    train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", steps=1, cache_chunk=chunk))
+    assert len(calls) == called

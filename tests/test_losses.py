@@ -143,3 +143,30 @@ def test_losses_survive_extreme_scores_in_float32():
     scores = torch.tensor([1.0, -1.0, 0.0])
     assert torch.isfinite(losses.cosent(scores, torch.tensor([0.0, 1.0, 2.0]), scale=100.0))
     assert torch.isfinite(losses.angle(torch.zeros(2, 4), torch.zeros(2, 4), torch.tensor([0.0, 1.0])))
+
+
+def test_large_batches_are_worked_on_in_blocks(monkeypatch):
+    torch.manual_seed(3)
+    texts, wanted = torch.randn(30, 8, requires_grad=True), torch.randn(30, 5)
+    calls = []
+
+    def nested(x, y, dims):
+        calls.append(len(x))
+        return real(x, y, dims)
+
+    real = losses.nested_cosines
+    monkeypatch.setattr(losses, "nested_cosines", nested)
+
+    def values_and_gradient():
+        ranking = losses.nested_contrastive(texts[:10], texts[10:], [2, 8])
+        values = torch.cat([ranking, losses.kl_nested_scores(wanted, texts, [2, 5, 8])])
+        return values, torch.autograd.grad((values * torch.arange(1, 6)).sum(), texts)[0]
+
+    plain = values_and_gradient()
+    assert calls == [10, 30]
+    calls.clear()
+    monkeypatch.setattr(losses, "SCORES_AT_ONCE", 90)  # 4 rows of 20 candidates, 3 of 30 texts
+    torch.testing.assert_close(values_and_gradient(), plain, atol=1e-5, rtol=1e-5)
+    assert sorted(calls) == sorted(2 * [4, 4, 2] + 2 * 10 * [3])  # once forward, once more in the backward pass
+    expected = losses.contrastive(losses.cosines(texts[:10, :2], texts[10:, :2]))
+    assert plain[0][0].item() == pytest.approx(expected.item(), rel=1e-5)

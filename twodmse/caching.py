@@ -6,6 +6,7 @@ backward from its share of that gradient. The states of all layers are one small
 every recipe.
 """
 
+import ctypes
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Chunk = dict[str, Tensor]
+M_MMAP_THRESHOLD, LARGE = -3, 2**20  # mallopt's number for it, and bytes
 
 
 def cached_step(
@@ -38,10 +40,12 @@ def cached_step(
         for chunk in chunks:
             dice.append(_rng_state(chunk))
             parts.append(backbone([chunk]))  # (N+1, b, D)
+    sizes = [part.shape[1] for part in parts]
     states = torch.cat(parts, dim=1).requires_grad_()  # (N+1, B, D)
+    del parts
     loss = loss_of(states)
     loss.backward()
-    gradients = states.grad.split([part.shape[1] for part in parts], dim=1)
+    gradients = states.grad.split(sizes, dim=1)
     after = _rng_state(chunks[0])
     for i, (chunk, gradient) in enumerate(zip(chunks, gradients, strict=True)):
         _set_rng_state(dice[i])
@@ -49,6 +53,18 @@ def cached_step(
             backward((backbone([chunk]) * gradient).sum())
     _set_rng_state(after)
     return loss.detach()
+
+
+def return_large_blocks() -> None:
+    """Have the C library give every large block of memory back to the system when it is freed, from now on.
+
+    Left alone, glibc keeps freed blocks below a limit that it raises as it goes, and before version 2.38 often fails to
+    use them again for aligned tensors: a step in chunks then ends up with the memory of one without. Other C libraries
+    are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def _rng_state(chunk: Chunk) -> tuple[Tensor, Tensor | None]:

@@ -6,7 +6,7 @@ running sums below do not survive half precision.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 MASKED = 1e12  # subtracted from a score that must not count
+SCORES_AT_ONCE = 2**18  # of one dim; a larger matrix of scores is worked on in blocks of rows
 
 
 # ---------------------------------------------------------------- cosines
@@ -61,21 +62,48 @@ def nested_norms(x: Tensor, dims: Sequence[int]) -> Tensor:
     return torch.stack(squares).cumsum(dim=0).clamp(min=1e-16).sqrt()
 
 
+def mean_over_rows(part: Callable[[slice], Tensor], rows: int, columns: int) -> Tensor:
+    """The mean over all rows of a matrix of scores, from means over blocks of them.
+
+    With more than one block, a block's scores are computed again in the backward pass instead of being kept: the memory
+    of a large batch grows with its size, not with the square of it.
+
+    Args:
+        part: the mean over a slice of the rows. rows, columns: of the matrix.
+    """
+    size = max(1, SCORES_AT_ONCE // columns)
+    if rows <= size:
+        return part(slice(0, rows))
+    blocks = [slice(first, min(first + size, rows)) for first in range(0, rows, size)]
+    means = [checkpoint(part, block, use_reentrant=False) for block in blocks]
+    return sum(mean * (block.stop - block.start) for mean, block in zip(means, blocks, strict=True)) / rows
+
+
 # ---------------------------------------------------------------- base losses
 
 
-def contrastive(scores: Tensor, scale: float = 20.0) -> Tensor:
+def contrastive(scores: Tensor, scale: float = 20.0, first: int = 0) -> Tensor:
     """In-batch ranking (MNRL, InfoNCE): cross-entropy of ``scale * cosine`` with candidate i the target of anchor i.
 
     Args:
-        scores: (..., A, C) cosines, C >= A; candidates A.. are hard negatives.
+        scores: (..., R, C) cosines of R anchors with all C candidates; those after the positives are hard negatives.
         scale: 1 / temperature.
+        first: the candidate that is the target of the first of the R anchors.
 
     Returns:
-        (...) mean over anchors. Source: Henderson et al. 2017 (1705.00652), as in sentence-transformers.
+        (...) mean over the R anchors. Source: Henderson et al. 2017 (1705.00652), as in sentence-transformers.
     """
-    log_p = F.log_softmax(scale * scores, dim=-1)  # (..., A, C)
-    return -log_p.diagonal(dim1=-2, dim2=-1).mean(dim=-1)
+    log_p = F.log_softmax(scale * scores, dim=-1)  # (..., R, C)
+    return -log_p.diagonal(first, dim1=-2, dim2=-1).mean(dim=-1)
+
+
+def nested_contrastive(anchors: Tensor, candidates: Tensor, dims: Sequence[int], scale: float = 20.0) -> Tensor:
+    """`contrastive` at several nested dims: (A, D), (C, D) and K ascending dims give (K,)."""
+
+    def part(rows: slice) -> Tensor:
+        return contrastive(nested_cosines(anchors[rows], candidates, dims), scale, rows.start)  # (K,)
+
+    return mean_over_rows(part, len(anchors), len(candidates))
 
 
 def cosent(scores: Tensor, gold: Tensor, scale: float = 20.0) -> Tensor:
@@ -178,32 +206,23 @@ def kl_scores(teacher: Tensor, student: Tensor, temperature: float = 0.05, first
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean(dim=-1)
 
 
-def kl_nested_scores(
-    target: Tensor, student: Tensor, dims: Sequence[int], temperature: float = 0.05, block: int = 512
-) -> Tensor:
-    """`kl_scores` of a layer at several nested dims, block by block of rows.
-
-    With more than one block, a block's scores are computed again in the backward pass instead of being kept: the
-    memory of a large batch grows with B * block, not with B * B.
+def kl_nested_scores(target: Tensor, student: Tensor, dims: Sequence[int], temperature: float = 0.05) -> Tensor:
+    """`kl_scores` of a layer at several nested dims.
 
     Args:
         target: (B, E) vectors whose scores are the target. student: (B, D) vectors of a layer. dims: ascending, K.
-        temperature: as `kl_scores`. block: rows a block.
+        temperature: as `kl_scores`.
 
     Returns:
         (K,) in nats.
     """
 
-    def rows_from(first: int) -> Tensor:
-        some = slice(first, first + block)
-        wanted = cosines(target[some], target)  # (R, B)
-        scores = nested_cosines(student[some], student, dims)  # (K, R, B)
-        return kl_scores(wanted, scores, temperature, first) * len(wanted)
+    def part(rows: slice) -> Tensor:
+        wanted = cosines(target[rows], target)  # (R, B)
+        scores = nested_cosines(student[rows], student, dims)  # (K, R, B)
+        return kl_scores(wanted, scores, temperature, rows.start)  # (K,)
 
-    firsts = range(0, len(student), block)
-    if len(firsts) == 1:
-        return rows_from(0) / len(student)
-    return sum(checkpoint(rows_from, first, use_reentrant=False) for first in firsts) / len(student)
+    return mean_over_rows(part, len(student), len(student))
 
 
 def turned(student: Tensor, target: Tensor) -> Tensor:

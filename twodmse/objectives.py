@@ -69,8 +69,7 @@ class BaseLoss:
         else:
             firsts, seconds, labels = anchors, positives, gold
         if self.contrastive and gold is None:
-            scores = losses.nested_cosines(anchors, seconds, dims)  # (K, b, P)
-            total = total + self.contrastive * losses.contrastive(scores, self.scale)
+            total = total + self.contrastive * losses.nested_contrastive(anchors, seconds, dims, self.scale)
         elif self.contrastive:
             texts = torch.cat([firsts, seconds])  # (2P, D)
             scores = losses.nested_cosines(texts, texts, dims)  # (K, 2P, 2P)
@@ -106,19 +105,20 @@ def objective(
         A scalar a term.
     """
     terms: dict[str, Tensor] = defaultdict(lambda: states.new_zeros(()))
+    layers = states.unbind()  # N+1 times (B, D): each has its own gradient, where a slice's is as large as all layers
     for layer, group in _by_layer(plan.cells):
         dims = sorted({cell.dim for cell in group})
-        values = base(states[layer].chunk(num_columns), gold, dims)  # (K,)
+        values = base(layers[layer].chunk(num_columns), gold, dims)  # (K,)
         for cell in group:
             terms[cell.term] = terms[cell.term] + cell.weight * values[dims.index(cell.dim)]
     for alignment in plan.alignments:
         if alignment.kind != "scores":
-            terms[alignment.term] = terms[alignment.term] + alignment.weight * _align(states, alignment, teacher)
+            terms[alignment.term] = terms[alignment.term] + alignment.weight * _align(layers, alignment, teacher)
     for layer, group in _by_layer([a for a in plan.alignments if a.kind == "scores"]):
         dims = sorted({alignment.dim for alignment in group})
         for (target, temperature, detached), cells in _by_target(group):
-            vectors = _target(states, target, detached, teacher)  # (B, E)
-            values = losses.kl_nested_scores(vectors, states[layer], dims, temperature)  # (K,)
+            vectors = _target(layers, target, detached, teacher)  # (B, E)
+            values = losses.kl_nested_scores(vectors, layers[layer], dims, temperature)  # (K,)
             for alignment in cells:
                 value = alignment.weight * values[dims.index(alignment.dim)]
                 terms[alignment.term] = terms[alignment.term] + value
@@ -137,17 +137,17 @@ def _by_target(cells: Sequence[Alignment]) -> list[tuple[tuple[int, float, bool]
     return [(target, list(group)) for target, group in groupby(sorted(cells, key=key), key=key)]
 
 
-def _target(states: Tensor, target: int, detached: bool, teacher: Tensor | None) -> Tensor:
-    vectors = teacher if target == TEACHER else states[target]  # (B, E)
+def _target(layers: Sequence[Tensor], target: int, detached: bool, teacher: Tensor | None) -> Tensor:
+    vectors = teacher if target == TEACHER else layers[target]  # (B, E)
     return vectors.detach() if detached else vectors
 
 
-def _align(states: Tensor, alignment: Alignment, teacher: Tensor | None) -> Tensor:
-    student = states[alignment.layer][:, : alignment.dim]  # (B, d)
+def _align(layers: Sequence[Tensor], alignment: Alignment, teacher: Tensor | None) -> Tensor:
+    student = layers[alignment.layer][:, : alignment.dim]  # (B, d)
     if alignment.kind == "vectors":
         return losses.turned(student, teacher)
     if alignment.kind == "compress":
-        target = losses.compress(states[alignment.target], alignment.dim)  # (B, d)
+        target = losses.compress(layers[alignment.target], alignment.dim)  # (B, d)
         return losses.ese_distance(student, target, alignment.temperature)
-    target = _target(states, alignment.target, alignment.detached, teacher)[:, : alignment.dim]  # (B, d)
+    target = _target(layers, alignment.target, alignment.detached, teacher)[:, : alignment.dim]  # (B, d)
     return losses.kl_coordinates(target, student, alignment.temperature)

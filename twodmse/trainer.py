@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
 from twodmse.backbone import Backbone
-from twodmse.caching import cached_step
+from twodmse.caching import cached_step, return_large_blocks
 from twodmse.checkpoints import keep_newest, mark_complete
 from twodmse.config import TrainConfig
 from twodmse.data import Collator, DistinctBatches, TextSet
@@ -51,6 +51,8 @@ class CellTrainer(Trainer):
         self.teacher = teacher
         self.encoder, self.batches, self.recipe, self.base, self.config = encoder, batches, recipe, base, config
         self.last_terms: dict[str, float] = {}
+        if config.cache_chunk:
+            return_large_blocks()
         super().__init__(
             model=encoder.backbone,
             args=training_arguments(config, encoder),
