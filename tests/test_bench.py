@@ -98,7 +98,7 @@ def test_grid_is_timed_against_encoding_once(model, scored, pairs, monkeypatch, 
     monkeypatch.setattr(Encoder, "states", states)
     table = bench_grid(model, [scored, scored], peer=False, rounds=2)
     distinct = len(set(pairs.columns[0] + pairs.columns[1]))
-    assert calls == [distinct] * 4  # two tasks, two rounds, one pass each
+    assert calls == [distinct] * 6  # two tasks, one pass each of two rounds and one for the memory
     assert table["task"].tolist() == [scored, scored, "all"]
     assert table["texts"].tolist() == [distinct, distinct, 2 * distinct]
     assert table["encode_seconds"].tolist() == [2, 2, 4]
