@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from twodmse import notebooks
 from twodmse.notebooks import WIDGET, clean, execute, keep_timings, picture, write
+from twodmse.report import loose_numbers
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
@@ -312,3 +313,25 @@ def test_running_twice_gives_the_same_bytes(tmp_path):
     write(clean(execute(path)), tmp_path / "first.ipynb")
     write(clean(execute(path)), tmp_path / "second.ipynb")
     assert (tmp_path / "first.ipynb").read_bytes() == (tmp_path / "second.ipynb").read_bytes()
+
+
+# What the prose sets rather than measures: thresholds to think with, settings, percentiles.
+SET = {
+    "01_quickstart.ipynb": {"0.6", "0.5", "0.9"},
+    "02_one_step_by_hand.ipynb": {"2.08", "1.61"},  # log 8 and log 5
+    "03_training_runs.ipynb": {"0.3"},
+    "04_layer_by_dim_grid.ipynb": {"2.5", "0.05"},
+    "05_alignment.ipynb": {"0.3"},
+    "06_explorer.ipynb": {"0.8", "0.05", "0.6", "0.1", "0.7"},
+}
+
+
+@every_notebook
+def test_numbers_in_the_prose_are_those_of_the_outputs(path):
+    notebook = read(path)
+    prose = loose_numbers("\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"))
+    printed = [o.get("text", "") + "".join(map(str, o.get("data", {}).values())) for o in outputs(notebook)]
+    known = [float(number) for text in printed for number in re.findall(r"\d+\.\d+", text)]
+    for number in set(prose) - SET.get(path.name, set()):
+        decimals = len(number.partition(".")[2])
+        assert any(f"{value:.{decimals}f}" == number for value in known), f"{number} is in no output of this notebook"
