@@ -85,7 +85,7 @@ def test_freed_blocks_are_given_back():
     for rows in (2, 3072):
         done = subprocess.run([sys.executable, "-c", BLOCKWISE, str(rows)], capture_output=True, text=True, check=True)
         peaks[rows] = int(re.search(r"VmHWM:\s+(\d+)", done.stdout)[1]) / 1024  # MiB
-    assert peaks[3072] - peaks[2] < 200, peaks  # all scores of one dim are 36 MiB, of all dims 252
+    assert peaks[3072] - peaks[2] < 600, peaks  # blocks that are kept add up to 1,650 and more
 
 
 @pytest.mark.parametrize(("chunk", "called"), [(0, 0), (5, 1)])
