@@ -37,6 +37,15 @@ def outputs(notebook):
     return [output for cell in code_cells(notebook) for output in cell.outputs]
 
 
+def printed(notebook):
+    """The outputs that are text."""
+    texts = []
+    for output in outputs(notebook):
+        texts.append(output.get("text", ""))
+        texts += [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    return texts
+
+
 def definitions(source):
     """The functions and classes that a code cell defines."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -45,10 +54,7 @@ def definitions(source):
 
 def absolute_paths(notebook):
     """Absolute paths in sources and in outputs that are text; pictures and links are passed over."""
-    texts = [cell.source for cell in notebook.cells]
-    for output in outputs(notebook):
-        texts.append(output.get("text", ""))
-        texts += [value for kind, value in output.get("data", {}).items() if kind.startswith("text/")]
+    texts = [cell.source for cell in notebook.cells] + printed(notebook)
     return [match.group() for text in texts for match in ABSOLUTE.finditer(text)]
 
 
@@ -330,8 +336,7 @@ SET = {
 def test_numbers_in_the_prose_are_those_of_the_outputs(path):
     notebook = read(path)
     prose = loose_numbers("\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"))
-    printed = [o.get("text", "") + "".join(map(str, o.get("data", {}).values())) for o in outputs(notebook)]
-    known = [float(number) for text in printed for number in re.findall(r"\d+\.\d+", text)]
+    known = [float(number) for text in printed(notebook) for number in re.findall(r"\d+\.\d+", text)]
     for number in set(prose) - SET.get(path.name, set()):
         decimals = len(number.partition(".")[2])
         assert any(f"{value:.{decimals}f}" == number for value in known), f"{number} is in no output of this notebook"

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
-from twodmse.evaluation import cell_cosines, rank_correlation
+from twodmse.evaluation import cell_cosines, column_ranks, rank_correlation
 from twodmse.probes.checks import check_dims, check_pairs, check_states
 
 
@@ -70,4 +70,4 @@ def _spearman(
     vectors: np.ndarray, left: Sequence[int], right: Sequence[int], ranks: np.ndarray, dims: Sequence[int]
 ) -> np.ndarray:
     """Spearman times 100 at every dim: (K,)."""
-    return 100 * rank_correlation(rankdata(cell_cosines(vectors, left, right, dims), axis=0), ranks)
+    return 100 * rank_correlation(column_ranks(cell_cosines(vectors, left, right, dims)), ranks)

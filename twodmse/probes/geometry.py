@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
 from twodmse.encoder import normalise
-from twodmse.evaluation import cell_cosines, rank_correlation
+from twodmse.evaluation import cell_cosines, column_ranks, rank_correlation
 from twodmse.probes.checks import centred, check_dims, check_pairs, check_states, nested_cosines, row_blocks
 
 SHARPNESS = 2.0  # t of the uniformity
@@ -147,8 +147,8 @@ def outliers(
         floor = np.finfo(np.float64).tiny
         without = products.sum(axis=1, keepdims=True) - products  # (P, d)
         without /= np.sqrt(np.maximum(lengths[left], floor)) * np.sqrt(np.maximum(lengths[right], floor))
-        scores = 100 * rank_correlation(rankdata(without, axis=0), ranks)  # (d,)
-        change = scores - 100 * rank_correlation(rankdata(cell_cosines(vectors, left, right, [dim]), axis=0), ranks)
+        scores = 100 * rank_correlation(column_ranks(without), ranks)  # (d,)
+        change = scores - 100 * rank_correlation(column_ranks(cell_cosines(vectors, left, right, [dim])), ranks)
         j = int(np.abs(change).argmax())
         table.append((layer, j, scores[j], change[j]))
     return pd.DataFrame(table, columns=["layer", "coordinate", "spearman_without", "change"])
