@@ -63,7 +63,10 @@ def cosines_at(states: np.ndarray, left: Sequence[int], right: Sequence[int], la
 
     Shapes as `all_cosines`; (P,) out.
     """
-    return cell_cosines(states[layer][:, :dim], left, right, [dim])[:, 0]
+    vectors = states[layer][:, :dim].astype(np.float64)  # (n, d)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))  # (n,)
+    products = np.einsum("pd,pd->p", vectors[left], vectors[right])  # (P,)
+    return products / np.maximum(lengths[left] * lengths[right], np.finfo(np.float64).tiny)
 
 
 def places(cosines: np.ndarray) -> np.ndarray:

@@ -214,7 +214,8 @@ def scatter(gold: np.ndarray, cosines: np.ndarray, label: str) -> str:
     width, height, left, top = 400, 260, 46, 8
     most = max(float(np.ceil(gold.max())), 1.0)
     x, y = left + width * gold / most, top + height * (1 - cosines) / 2
-    points = "".join(f"M{a:.0f} {b:.0f}h0" for a, b in zip(x, y, strict=True))
+    places = np.rint([x, y]).astype(int).tolist()  # 2 lists of P px
+    points = "".join(f"M{a} {b}h0" for a, b in zip(*places, strict=True))
     middle = top + height / 2
     body = (
         f'<rect x="{left}" y="{top}" width="{width}" height="{height}" fill="none" stroke="currentColor" '
