@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 MARKS ?= not slow and not hub and not browser
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart notebooks test test-all study figures lint format
@@ -22,8 +23,8 @@ quickstart: $(VENV)/installed ## train 2dmse and a baseline on the bundled corpu
 notebooks: $(VENV)/installed ## run every notebook from top to bottom and clean it (TIMINGS=--timings renews measured times)
 	$(BIN)/python -m twodmse.notebooks $(TIMINGS) notebooks/*.ipynb
 
-test: $(VENV)/installed ## run the quick offline tests; MARKS= runs all of them
-	$(BIN)/python -m pytest -m "$(MARKS)"
+test: $(VENV)/installed ## run the quick offline tests in JOBS processes (2); MARKS= runs all of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "$(MARKS)"
 
 test-all: ## run every test: slow, hub and browser ones too
 	$(MAKE) test MARKS=

@@ -18,7 +18,7 @@ from twodmse import Encoder
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]  # one server for all of them
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "06_explorer.ipynb"
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

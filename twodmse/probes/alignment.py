@@ -111,7 +111,7 @@ def score_kl(
         target = losses.cosines(batch[-1], batch[-1])  # (b, b)
         for layer, vectors in enumerate(batch):
             total[layer] += losses.kl_scores(target, losses.nested_cosines(vectors, vectors, dims), temperature).numpy()
-    mean = total / len(starts)
+    mean = np.maximum(total / len(starts), 0)  # the last cell's own is 0 but for rounding
     rows = [(layer, dim, mean[layer, k]) for layer in range(len(states)) for k, dim in enumerate(dims)]
     return pd.DataFrame(rows, columns=["layer", "dim", "kl"])
 
