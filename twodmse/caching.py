@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Chunk = dict[str, Tensor]
-M_MMAP_THRESHOLD, LARGE = -3, 2**19  # mallopt's number for it, and bytes: below the blocks of scores of `mean_over_rows`
+M_MMAP_THRESHOLD, LARGE = -3, 2**19  # mallopt's number for it; bytes, fewer than a block of `mean_over_rows` has
 
 
 def cached_step(
