@@ -33,6 +33,27 @@ def test_every_recipe_trains_and_logs_its_terms(recipe, triplets, tmp_path):
     np.testing.assert_allclose(terms.sum(axis=1), run.history["loss"], rtol=1e-4)
 
 
+def test_learning_rates_rise_towards_the_first_layer(triplets, tmp_path):
+    encoder = tiny_encoder()
+    watched = [encoder.backbone.model.get_input_embeddings()]
+    watched += [layer.attention.self.query for layer in encoder.backbone.layers]
+    before = [module.weight.detach().clone() for module in watched]
+    settings = {"recipe": "mrl", "steps": 1, "warmup": 0, "lr": 1e-4, "first_lr": 8}
+    run = train_encoder(encoder, triplets, config(tmp_path / "run", **settings))
+    moved = [(m.weight.detach() - old).abs().max().item() for m, old in zip(watched, before, strict=True)]
+    rates = [8e-4, 8e-4, 4e-4, 2e-4, 1e-4]  # Adam's first step is the learning rate in every coordinate
+    assert moved == pytest.approx(rates, rel=0.02)
+    assert run.history["lr"].tolist() == [1e-4]
+
+
+def test_noise_needs_triplets(pairs, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"noise is 0.4, for the negatives of triplets: tiny-pairs has none, use noise=0"
+    ):
+        train_encoder(tiny_encoder(), pairs, config(tmp_path / "run", noise=0.4))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_run_folder_holds_the_model_its_config_and_the_history(triplets, tmp_path):
     run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"))
     loaded = Encoder.load(run.folder / "model")

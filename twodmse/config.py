@@ -27,6 +27,7 @@ class TrainConfig:
     steps: int = 100  # optimizer steps; the data are gone through as often as that takes
     batch_size: int = 64  # triplets or pairs a step, over all processes
     lr: float = 5e-5  # peak learning rate of AdamW, reached after the warm-up, then falling linearly to 0
+    first_lr: float = 1.0  # the first layer's learning rate as a multiple of lr, the last one's; even ratios between
     warmup: float = 0.1  # share of the steps in which the learning rate rises
     weight_decay: float = 0.0  # of AdamW; biases and norms are left out
     max_grad_norm: float = 1.0  # gradients are scaled down to this norm; 0 leaves them alone
@@ -37,6 +38,8 @@ class TrainConfig:
     max_length: int = 128  # tokens a text; longer ones are cut
     chunks: int = 4  # parts a batch is cut into by length: less padding is computed, the gradient is the same
     dropout: float | None = None  # overrides the backbone's dropout; None keeps it
+
+    noise: float = 0.0  # share of the negatives' words that are replaced by random ones of the vocabulary
 
     loss: str = "auto"  # base loss of every cell: contrastive, cosent, angle, mix; auto fits the data
     mix: tuple[float, float, float] = (1.0, 1.0, 1.0)  # weights of contrastive, cosent and angle under loss="mix"
@@ -69,11 +72,12 @@ class TrainConfig:
         good = not (self.cache_chunk and self.two_passes)
         self._require("cache_chunk", good, "0 with two_passes, which needs both passes at once")
         self._require("seed", _is_int(self.seed) and self.seed >= 0, "an integer of at least 0")
-        for name in ("lr", "scale"):
+        for name in ("lr", "first_lr", "scale"):
             self._require(name, _is_real(getattr(self, name)) and getattr(self, name) > 0, "a number above 0")
         for name in ("weight_decay", "max_grad_norm", "align_weight", "hold_weight", "shallow_weight"):
             self._require(name, _is_real(getattr(self, name)) and getattr(self, name) >= 0, "a number of at least 0")
         self._require("warmup", _is_real(self.warmup) and 0 <= self.warmup < 1, "a share of the steps, 0 <= warmup < 1")
+        self._require("noise", _is_real(self.noise) and 0 <= self.noise <= 1, "a share of the words, 0 <= noise <= 1")
         for name, low in (("dropout", 0), ("temperature", 1e-6)):
             value = getattr(self, name)
             good = value is None or (_is_real(value) and value >= low and (name != "dropout" or value < 1))
@@ -142,14 +146,18 @@ PRESETS: dict[str, dict[str, Any]] = {
         "two_passes": True,
         "save_every": 500,
     },
-    # Best form of `grid` found on STS-B validation: a high learning rate, no dropout, the frozen original as teacher.
+    # Best form of `grid` found on STS-B validation: the frozen original as teacher, no dropout, a high learning rate,
+    # twice as high in the first layer, and words from the whole vocabulary among the negatives.
     "grid": {
         "recipe": "grid",
         "data": "all-nli",
         "teacher": "bundled",
         "steps": 517,
         "lr": 4e-4,
+        "first_lr": 2.0,
         "dropout": 0.0,
+        "noise": 0.4,
+        "temperature": 0.04,
     },
 }
 

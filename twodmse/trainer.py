@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
@@ -57,7 +57,7 @@ class CellTrainer(Trainer):
             model=encoder.backbone,
             args=training_arguments(config, encoder),
             train_dataset=texts,
-            data_collator=Collator(encoder, config.chunks, config.cache_chunk),
+            data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
             callbacks=[QuietProgress()],
         )
         self.remove_callback(PrinterCallback)
@@ -66,6 +66,18 @@ class CellTrainer(Trainer):
         """The run's batches; several processes take equal parts of each."""
         loader = DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
+
+    def create_optimizer(self, model: Backbone | None = None) -> torch.optim.Optimizer:
+        """The Trainer's own, with a learning rate for each depth."""
+        optimizer = super().create_optimizer(*[model] if model is not None else [])
+        if self.config.first_lr != 1:
+            multiples = rate_multiples(self.encoder.backbone, self.config.first_lr)
+            optimizer.param_groups = [
+                group | {"params": [p for p in group["params"] if multiples[p] == times], "lr": times * group["lr"]}
+                for group in optimizer.param_groups
+                for times in sorted(set(multiples.values()), key=lambda times: abs(times - 1))  # lr itself is logged
+            ]
+        return optimizer
 
     def training_step(self, model: Backbone, inputs: dict[str, Any], *rest: Any) -> Tensor:
         """One step's gradients; with ``cache_chunk``, in the memory of one chunk."""
@@ -212,6 +224,15 @@ def training_arguments(config: TrainConfig, encoder: Encoder) -> TrainingArgumen
         ddp_find_unused_parameters=not config.last_layer,
         dataloader_pin_memory=False,
     )
+
+
+def rate_multiples(backbone: Backbone, first: float) -> dict[nn.Parameter, float]:
+    """Each parameter's multiple of the learning rate: first^((N-n)/(N-1)) in layer n of N, ``first`` outside them."""
+    multiples = dict.fromkeys(backbone.parameters(), first)
+    below_last = max(backbone.num_layers - 1, 1)
+    for depth, layer in enumerate(backbone.layers):
+        multiples |= dict.fromkeys(layer.parameters(), first ** (1 - depth / below_last))
+    return multiples
 
 
 def wants_bf16(precision: str, on_cpu: bool) -> bool:
