@@ -25,7 +25,7 @@ def test_unknown_keys_are_refused_with_a_hint():
         ("steps", 0), ("steps", 1.5), ("steps", True), ("batch_size", 1), ("lr", 0), ("lr", float("nan")),
         ("lr", "fast"),
         ("warmup", 1.0), ("precision", "fp16"), ("dims", (0,)), ("dims", ("a",)), ("mix", (1, 2)), ("mix", (0, 0, 0)),
-        ("first_lr", 0), ("noise", 1.5),
+        ("first_lr", 0),
         ("seed", -1), ("dropout", 1.0), ("temperature", 0), ("alignment", "no"), ("save_every", 0),
     ],
 )  # fmt: skip

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import WORDS, sentences, tiny_encoder
+from conftest import sentences, tiny_encoder
 
-from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts, noised, vocabulary_words
+from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts
 
 TRIPLETS = pd.DataFrame({"anchor": ["a man", "a dog"], "positive": ["the man", "the dog"], "negative": ["red", "blue"]})
 SCORED = pd.DataFrame({"sentence1": ["a man", "a dog"], "sentence2": ["the man", "the cat"], "score": [5.0, 1.5]})
@@ -103,22 +103,3 @@ def test_collated_states_come_back_column_after_column(triplets, chunks):
 def test_collated_scores(pairs):
     batch = Collator(tiny_encoder(), 2)([pairs[0], pairs[39]])
     assert (batch["columns"], batch["gold"].tolist()) == (2, [0.0, 5.0])
-
-
-def test_noise_replaces_words_of_the_negatives_alone_and_the_teacher_is_given_the_same_texts(triplets):
-    encoder, rows = tiny_encoder(), [triplets[i] for i in range(32)]
-    batch, same = (Collator(encoder, 2, noise=0.5, seed=3)(rows) for _ in range(2))
-    plain, other = Collator(encoder, 2)(rows), Collator(encoder, 2, noise=0.5, seed=4)(rows)
-    assert batch["texts"] == same["texts"] != other["texts"]
-    assert batch["texts"][:64] == plain["texts"][:64]
-    old, new = (" ".join(b["texts"][64:]).split() for b in (plain, batch))
-    changed = np.mean([a != b for a, b in zip(old, new, strict=True)])
-    assert 0.4 < changed < 0.6
-    expected = encoder.tokenise(batch["texts"])["input_ids"]
-    chunks = [ids for chunk in batch["chunks"] for ids in chunk["input_ids"].tolist()]
-    assert [[i for i in chunks[place] if i] for place in batch["order"]] == expected  # 0 is padding
-
-
-def test_words_of_the_vocabulary_are_whole_words():
-    assert vocabulary_words(tiny_encoder()) == sorted(word for word in WORDS if len(word) > 2)
-    assert noised("a b c", 1.0, ["new"], seed=0) == "new new new"

@@ -46,14 +46,6 @@ def test_learning_rates_rise_towards_the_first_layer(triplets, tmp_path):
     assert run.history["lr"].tolist() == [1e-4]
 
 
-def test_noise_needs_triplets(pairs, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"noise is 0.4, for the negatives of triplets: tiny-pairs has none, use noise=0"
-    ):
-        train_encoder(tiny_encoder(), pairs, config(tmp_path / "run", noise=0.4))
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_run_folder_holds_the_model_its_config_and_the_history(triplets, tmp_path):
     run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"))
     loaded = Encoder.load(run.folder / "model")
@@ -63,6 +55,11 @@ def test_the_run_folder_holds_the_model_its_config_and_the_history(triplets, tmp
     assert list(stored.columns[:6]) == ["step", "loss", "lr", "grad_norm", "layer", "dim"]
     assert {"last_full", "last_cut", "shallow_full", "shallow_cut", "alignment"} <= set(stored.columns)
     assert stored["layer"].between(1, LAYERS - 1).all()
+
+
+def test_the_terms_of_the_history_are_in_the_order_of_their_dims(triplets, tmp_path):
+    history = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", recipe="mrl", steps=1)).history
+    assert list(history.columns[-3:]) == ["last_8", "last_16", "last_32"]
 
 
 def test_every_checkpoint_is_a_usable_model_and_old_ones_go(triplets, tmp_path):

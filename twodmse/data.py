@@ -1,7 +1,6 @@
 """Named data sets: triplets and pairs to train on, scored pairs to evaluate on, and the batches made of them."""
 
 import math
-import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -221,12 +220,10 @@ class Collator:
     Args:
         encoder: whose tokenizer and maximal length are used. chunks: parts a batch is cut into.
         chunk_size: texts a chunk instead, if not 0.
-        noise: share of the last column's words that are replaced by words of the tokenizer. seed: of these.
     """
 
-    def __init__(self, encoder: Encoder, chunks: int, chunk_size: int = 0, noise: float = 0.0, seed: int = 0) -> None:
-        self.encoder, self.chunks, self.chunk_size, self.noise, self.seed = encoder, chunks, chunk_size, noise, seed
-        self.words = vocabulary_words(encoder) if noise else []
+    def __init__(self, encoder: Encoder, chunks: int, chunk_size: int = 0) -> None:
+        self.encoder, self.chunks, self.chunk_size = encoder, chunks, chunk_size
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Collate b rows of c texts.
@@ -237,10 +234,7 @@ class Collator:
             column after column; ``columns``: c; ``texts``: the B texts so stacked; ``gold``: (b,) scores, if the rows
             have them.
         """
-        *columns, last = zip(*(row["texts"] for row in rows), strict=True)
-        if self.noise:
-            last = [noised(text, self.noise, self.words, self.seed) for text in last]
-        texts = [text for column in (*columns, last) for text in column]  # B
+        texts = [text for column in zip(*(row["texts"] for row in rows), strict=True) for text in column]  # B
         tokens = self.encoder.tokenise(texts)["input_ids"]
         by_length = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
         size = self.chunk_size or math.ceil(len(texts) / self.chunks)
@@ -253,16 +247,3 @@ class Collator:
         if "gold" in rows[0]:
             batch["gold"] = torch.tensor([row["gold"] for row in rows], dtype=torch.float32)
         return batch
-
-
-def vocabulary_words(encoder: Encoder) -> list[str]:
-    """The words of three letters or more among the tokens of an encoder's vocabulary, sorted."""
-    to_text = encoder.tokenizer.convert_tokens_to_string
-    words = {to_text([token]).strip() for token in encoder.tokenizer.get_vocab()}
-    return sorted(word for word in words if len(word) >= 3 and word.isalpha())
-
-
-def noised(text: str, share: float, words: Sequence[str], seed: int) -> str:
-    """A text with a share of its words replaced by random ones, the same ones whenever seed and text are the same."""
-    rng = random.Random(f"{seed}/{text}")
-    return " ".join(rng.choice(words) if rng.random() < share else word for word in text.split())

@@ -62,23 +62,24 @@ def run_study(plan: Plan, out: str | Path, work: str | Path, say: Callable[[str]
 
 def in_turn(plan: Plan, out: Path, work: Path, say: Callable[[str], None]) -> Iterator[Trial]:
     """The trials that the tables lack and no other process does; ends when they have them all, from whomever."""
-    while left := [trial for trial in plan.queue() if not is_done(trial, out)]:
+    while left := to_do(plan, out):
         taken = 0
         for trial in left:
-            if trial.rate_of and not all(is_done(run, out) for run in plan.sweep_of(trial.rate_of)):
+            if trial.rate_of and not {run.name for run in plan.sweep_of(trial.rate_of)} <= done(out):
                 continue  # another process is at its sweep
             with claimed(work, trial) as mine:
-                if mine and not is_done(trial, out):
-                    say(f"{sum(not is_done(t, out) for t in left)} to do, now {trial.name}")
+                if mine and trial.name not in (had := done(out)):
+                    say(f"{len({t.name for t in left} - had)} to do, now {trial.name}")
                     taken += 1
                     yield trial
         if not taken:
             time.sleep(WAIT)
 
 
-def is_done(trial: Trial, out: Path) -> bool:
-    """Whether a table holds the trial's row."""
-    return trial.name in done(out / f"{SWEEP if trial.sweep else RUNS}.csv")
+def to_do(plan: Plan, out: Path) -> list[Trial]:
+    """The trials that no table holds yet, in order."""
+    had = done(out)
+    return [trial for trial in plan.queue() if trial.name not in had]
 
 
 @contextmanager
@@ -96,9 +97,10 @@ def claimed(work: Path, trial: Trial) -> Iterator[bool]:
         lock.release()
 
 
-def done(table: Path) -> set[str]:
-    """The names of the runs that a table holds."""
-    return set(pd.read_csv(table, usecols=["run"])["run"]) if table.is_file() else set()
+def done(out: Path) -> set[str]:
+    """The names of the runs, sweeps among them, that the tables hold."""
+    tables = [path for path in (out / f"{SWEEP}.csv", out / f"{RUNS}.csv") if path.is_file()]
+    return {name for path in tables for name in pd.read_csv(path, usecols=["run"])["run"]}
 
 
 def add_rows(path: Path, rows: pd.DataFrame, work: Path) -> None:
@@ -236,10 +238,10 @@ def machine() -> dict[str, object]:
 
 def overview(plan: Plan, out: Path) -> pd.DataFrame:
     """One row a run of a plan, in order: run, model, steps, layers, settings, done."""
-    rows = []
+    rows, had = [], done(out)
     for trial in plan.queue():
         settings = " ".join(f"{k}={v}" for k, v in trial.settings.items())
         depth = "all" if trial.layers is None else trial.layers
         steps = (plan.sweep_steps if trial.sweep else plan.steps) if trial.settings else 0
-        rows.append((trial.name, trial.model, steps, depth, settings, "yes" if is_done(trial, out) else "no"))
+        rows.append((trial.name, trial.model, steps, depth, settings, "yes" if trial.name in had else "no"))
     return pd.DataFrame(rows, columns=["run", "model", "steps", "layers", "settings", "done"])

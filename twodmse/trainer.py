@@ -1,6 +1,7 @@
 """CellTrainer: transformers' Trainer with a recipe's objective as its loss."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class CellTrainer(Trainer):
             model=encoder.backbone,
             args=training_arguments(config, encoder),
             train_dataset=texts,
-            data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
+            data_collator=Collator(encoder, config.chunks, config.cache_chunk),
             callbacks=[QuietProgress()],
         )
         self.remove_callback(PrinterCallback)
@@ -186,7 +187,12 @@ class CellTrainer(Trainer):
         rows = [row for row in self.state.log_history if "loss" in row]
         table = pd.DataFrame(rows).drop(columns="epoch", errors="ignore").rename(columns={"learning_rate": "lr"})
         first = [name for name in ("step", "loss", "lr", "grad_norm", "layer", "dim") if name in table]
-        return table[first + sorted(set(table) - set(first))]
+        return table[first + sorted(set(table) - set(first), key=_by_number)]
+
+
+def _by_number(term: str) -> list[str | int]:
+    """A key that puts last_8 before last_16."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", term)]
 
 
 class QuietProgress(ProgressCallback):

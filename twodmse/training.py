@@ -56,8 +56,6 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
     """
     folder = Path(config.out)
     check_folder(folder, resume)
-    if config.noise and len(texts.columns) != 3:
-        raise ValueError(f"noise is {config.noise}, for the negatives of triplets: {texts.name} has none, use noise=0")
     teacher = Encoder.load(config.teacher) if config.teacher else None
     if config.dropout is not None:
         set_dropout(encoder.backbone, config.dropout)
