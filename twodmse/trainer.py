@@ -68,9 +68,9 @@ class CellTrainer(Trainer):
         loader = DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.data_collator)
         return self.accelerator.prepare(loader)
 
-    def create_optimizer(self, model: Backbone | None = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, *model: Backbone) -> torch.optim.Optimizer:
         """The Trainer's own, with a learning rate for each depth."""
-        optimizer = super().create_optimizer(*[model] if model is not None else [])
+        optimizer = super().create_optimizer(*model)
         if self.config.first_lr != 1:
             multiples = rate_multiples(self.encoder.backbone, self.config.first_lr)
             optimizer.param_groups = [
