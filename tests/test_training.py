@@ -33,6 +33,17 @@ def test_every_recipe_trains_and_logs_its_terms(recipe, triplets, tmp_path):
     np.testing.assert_allclose(terms.sum(axis=1), run.history["loss"], rtol=1e-4)
 
 
+def test_bfloat16_reaches_the_teacher_too_and_attention_is_the_plain_one(triplets, tmp_path, monkeypatch):
+    teacher, seen = tiny_encoder(), []
+    teacher.backbone.layers[0].register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    monkeypatch.setattr(trainer.Encoder, "load", lambda *_: teacher)
+    encoder = tiny_encoder()
+    settings = config(tmp_path / "run", recipe="grid", teacher="frozen", precision="bf16", steps=2)
+    train_encoder(encoder, triplets, settings)
+    assert seen == [True, True]
+    assert encoder.backbone.model.config._attn_implementation == "eager"
+
+
 def test_learning_rates_rise_towards_the_first_layer(triplets, tmp_path):
     encoder = tiny_encoder()
     watched = [encoder.backbone.model.get_input_embeddings()]

@@ -54,9 +54,12 @@ class CellTrainer(Trainer):
         self.last_terms: dict[str, float] = {}
         if config.cache_chunk:
             return_large_blocks()
+        arguments = training_arguments(config, encoder)
+        if arguments.bf16 and arguments.use_cpu:
+            encoder.backbone.model.set_attn_implementation("eager")  # the fused one's backward pass is far slower there
         super().__init__(
             model=encoder.backbone,
-            args=training_arguments(config, encoder),
+            args=arguments,
             train_dataset=texts,
             data_collator=Collator(encoder, config.chunks, config.cache_chunk),
             callbacks=[QuietProgress()],
@@ -134,7 +137,7 @@ class CellTrainer(Trainer):
 
     def teacher_vectors(self, texts: list[str], like: Tensor) -> Tensor:
         """The frozen teacher's vectors (B, E) of texts stacked column after column."""
-        with self.autocast_smart_context_manager():
+        with self.accelerator.autocast():  # the Trainer leaves autocast to accelerate, which wraps the model alone
             vectors = self.teacher.encode(texts, progress=False)
         return torch.from_numpy(vectors).to(like)
 
