@@ -59,8 +59,7 @@ def heatmaps(
     Returns:
         One Axes a grid; their figure is ``axes[0].figure``.
     """
-    means = [g.groupby(["layer", "dim"])["spearman"].mean() for g in grids.values()]
-    low, high = min(m.min() for m in means), max(m.max() for m in means)
+    low, high = common_scale(grids)
     figure, axes = row_of_grids([table["dim"].nunique() for table in grids.values()], rows_of(grids), bars=1)
     for ax, (name, grid) in zip(axes, grids.items(), strict=False):
         heatmap(grid, ax, name, low, high, (trained or {}).get(name, ()))
@@ -108,6 +107,12 @@ def mark_cells(cells: pd.DataFrame, ax: Axes, marked: Collection[tuple[int, int]
     if places:
         x, y = zip(*places, strict=True)
         ax.scatter(x, y, s=9, color="white", edgecolors="black", linewidths=0.6, zorder=3)
+
+
+def common_scale(grids: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
+    """The lowest and the highest cell of several models' grids, each cell the mean over its tasks."""
+    means = [grid.groupby(["layer", "dim"])["spearman"].mean() for grid in grids.values()]
+    return min(mean.min() for mean in means), max(mean.max() for mean in means)
 
 
 def rows_of(grids: Mapping[str, pd.DataFrame]) -> int:

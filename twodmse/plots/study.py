@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import CELL, GRID_COLOURS, colour_bar, heatmap, need, rows_of, title_above
+from twodmse.plots.grids import CELL, GRID_COLOURS, colour_bar, common_scale, heatmap, need, rows_of, title_above
 
 
 def heatmap_rows(grids: Mapping[str, pd.DataFrame], title: str = "", across: int = 3) -> list[Axes]:
@@ -19,8 +19,7 @@ def heatmap_rows(grids: Mapping[str, pd.DataFrame], title: str = "", across: int
     Returns:
         One Axes a grid; their figure is ``axes[0].figure``.
     """
-    means = [g.groupby(["layer", "dim"])["spearman"].mean() for g in grids.values()]
-    low, high = min(m.min() for m in means), max(m.max() for m in means)
+    low, high = common_scale(grids)
     rows = -(-len(grids) // across)
     wide = CELL[0] * max(table["dim"].nunique() for table in grids.values())
     size = ((wide + 0.5) * across + 0.8, (CELL[1] * rows_of(grids) + 0.9) * rows + 0.4)
