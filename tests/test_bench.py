@@ -165,14 +165,15 @@ def test_each_recipe_takes_a_step_of_each_batch(model, rows, monkeypatch, clock)
     assert len(set(seen["full"])) == 4
 
 
-def test_a_step_changes_the_weights(model, rows):
+@pytest.mark.parametrize("name", ["2dmse", "grid+teacher"])
+def test_a_step_changes_the_weights(name, model, rows):
     from twodmse.data import load_texts
 
     kept = []
     real = bench._optimizer_step
     bench._optimizer_step = lambda module: (kept.append(module), real(module))[1]
     try:
-        step = bench._our_step("2dmse", model, load_texts(rows), "fp32", 16)
+        step = bench._our_step(name, model, load_texts(rows), "fp32", 16)
     finally:
         bench._optimizer_step = real
     before = [p.detach().clone() for p in kept[0].parameters()]

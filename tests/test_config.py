@@ -22,6 +22,7 @@ def test_unknown_keys_are_refused_with_a_hint():
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("noise", 1.5), ("pair_weight", -1),
         ("steps", 0), ("steps", 1.5), ("steps", True), ("batch_size", 1), ("lr", 0), ("lr", float("nan")),
         ("lr", "fast"),
         ("warmup", 1.0), ("precision", "fp16"), ("dims", (0,)), ("dims", ("a",)), ("mix", (1, 2)), ("mix", (0, 0, 0)),

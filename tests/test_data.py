@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import sentences, tiny_encoder
+from conftest import WORDS, sentences, tiny_encoder
 
-from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts
+from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts, noised, vocabulary_words
 
 TRIPLETS = pd.DataFrame({"anchor": ["a man", "a dog"], "positive": ["the man", "the dog"], "negative": ["red", "blue"]})
 SCORED = pd.DataFrame({"sentence1": ["a man", "a dog"], "sentence2": ["the man", "the cat"], "score": [5.0, 1.5]})
@@ -103,3 +103,25 @@ def test_collated_states_come_back_column_after_column(triplets, chunks):
 def test_collated_scores(pairs):
     batch = Collator(tiny_encoder(), 2)([pairs[0], pairs[39]])
     assert (batch["columns"], batch["gold"].tolist()) == (2, [0.0, 5.0])
+
+
+def test_noised_copies_are_a_column_of_their_own_the_same_for_the_same_seed(triplets):
+    encoder, rows = tiny_encoder(), [triplets[i] for i in range(32)]
+    batch, same = (Collator(encoder, 2, noise=0.5, seed=3)(rows) for _ in range(2))
+    plain, other = Collator(encoder, 2)(rows), Collator(encoder, 2, noise=0.5, seed=4)(rows)
+    assert (batch["columns"], batch["own_columns"]) == (4, 3)
+    assert (plain["columns"], plain["own_columns"]) == (3, 3)
+    assert batch["texts"] == same["texts"] != other["texts"]
+    assert batch["texts"][:96] == plain["texts"]
+    negatives, copies = ([text.split() for text in b["texts"][start:]] for b, start in ((plain, 64), (batch, 96)))
+    assert [len(copy) for copy in copies] == [min(len(text), 7) for text in negatives]
+    changed = [a != b for old, new in zip(negatives, copies, strict=True) for a, b in zip(old, new, strict=False)]
+    assert 0.35 < np.mean(changed) < 0.6
+    expected = encoder.tokenise(batch["texts"])["input_ids"]
+    chunks = [ids for chunk in batch["chunks"] for ids in chunk["input_ids"].tolist()]
+    assert [[i for i in chunks[place] if i] for place in batch["order"]] == expected  # 0 is padding
+
+
+def test_words_of_the_vocabulary_are_whole_words():
+    assert vocabulary_words(tiny_encoder()) == sorted(word for word in WORDS if len(word) > 2)
+    assert noised("a b c", 1.0, ["new"], seed=0) == "new new new"

@@ -85,7 +85,7 @@ def test_summary_and_source_are_the_docstrings(table):
 
 
 def test_kinds_of_alignment_are_all_explained():
-    assert list(alignment_table()["kind"]) == ["coordinates", "scores", "vectors", "compress"]
+    assert list(alignment_table()["kind"]) == ["coordinates", "scores", "pairs", "vectors", "compress"]
     assert alignment_table()["distance"].str.len().min() > 20
 
 

@@ -25,7 +25,12 @@ def launch(processes, args, cwd):
 
 @pytest.mark.parametrize(
     ("recipe", "extra"),
-    [("2dmse", []), ("2dmse", ["--set", "cache_chunk=4"]), ("grid", ["--teacher", "model"]), ("st2d", [])],
+    [
+        ("2dmse", []),
+        ("2dmse", ["--set", "cache_chunk=4"]),
+        ("grid", ["--teacher", "model", "--set", "noise=0.5", "--set", "pair_weight=2"]),
+        ("st2d", []),
+    ],
     ids=["2dmse", "2dmse-cached", "grid", "st2d"],
 )
 def test_two_processes_take_the_steps_of_one(recipe, extra, triplets, tmp_path):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import pearsonr
 from torch.testing import assert_close
 
 from twodmse import losses
@@ -117,6 +118,19 @@ def test_kl_scores_leave_a_text_itself_out():
     expected = float((p * np.log(p / 0.5)).sum()) / 3
     assert losses.kl_scores(teacher, student, 0.1).item() == pytest.approx(expected, abs=1e-5)
     assert losses.kl_scores(teacher, torch.stack([student, teacher]), 0.1).shape == (2,)
+
+
+def test_uncorrelated_is_one_minus_pearson_over_all_pairs_within_rows():
+    torch.manual_seed(0)
+    target, student = torch.randn(12, 5), torch.randn(12, 8)  # 3 columns of 4 rows
+    found = losses.uncorrelated(target, student, [3, 8], rows=4)
+    pairs = [(a + i, b + i) for a, b in ((0, 4), (0, 8), (4, 8)) for i in range(4)]
+    for value, d in zip(found, (3, 8), strict=True):
+        wanted, scores = (
+            [torch.cosine_similarity(x[i], x[j], dim=0).item() for i, j in pairs] for x in (target, student[:, :d])
+        )
+        assert value.item() == pytest.approx(1 - pearsonr(wanted, scores).statistic, abs=1e-5)
+    assert losses.uncorrelated(target, target, [5], rows=4).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_compress_keeps_the_dominant_directions_and_has_no_gradient():

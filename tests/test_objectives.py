@@ -57,6 +57,18 @@ def test_alignment_by_scores(states):
     assert_close(value, losses.kl_scores(losses.cosines(target, target), losses.cosines(student, student), 0.1))
 
 
+def test_noised_copies_reach_the_alignments_and_not_the_base_loss(states):
+    more = torch.cat([states, torch.randn(N + 1, B // 3, D)], dim=1)  # a fourth column
+    teacher = torch.randn(B + B // 3, D)
+    recipe = Recipe("grid", N, D, dims=(4, D), teacher_dim=D, pair_weight=2.0)
+    out = objective(more, recipe.plan(0), BaseLoss(), 4, teacher=teacher, own_columns=3)
+    assert_close(out["last_full"], objective(states, recipe.plan(0), BaseLoss(), 3, teacher=teacher[:B])["last_full"])
+    every = 1 / (2 * N)
+    kl = losses.kl_nested_scores(teacher, more[1], [4, D], 0.05).sum()
+    assert_close(out["align_1"], every * kl)
+    assert_close(out["pairs_1"], 2 * every * losses.uncorrelated(teacher, more[1], [4, D], B // 3).sum())
+
+
 def test_mix_of_triplets_is_angles_mix(states):
     a, p, n = columns(states[N][:, :6])
     base = BaseLoss(contrastive=2.0, cosent=3.0, angle=5.0, scale=10.0)

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from twodmse.recipes import RECIPES, Recipe, doubling
+from twodmse.recipes import RECIPES, TEACHER, Recipe, doubling
 
 N, D = 12, 768
 
@@ -103,6 +103,15 @@ def test_starbucks_pairs():
         (2 * i, 16 * 2**i, 12, 0.3) for i in range(1, 6)
     ]
     assert Recipe("starbucks", 6, 384).cells(0) == [(1, 16), (2, 32), (3, 64), (4, 128), (5, 256), (6, 384)]
+
+
+def test_grid_with_a_teacher_ranks_the_pairs_of_every_cell_if_asked():
+    plain, ranked = (Recipe("grid", 6, 384, teacher_dim=384, pair_weight=w).plan(0) for w in (0, 2.0))
+    added = [a for a in ranked.alignments if a.kind == "pairs"]
+    assert [a for a in ranked.alignments if a.kind != "pairs"] == plain.alignments
+    assert {(a.layer, a.dim) for a in added} == {(n, d) for n in range(1, 7) for d in (8, 16, 32, 64, 128, 256, 384)}
+    assert sum(a.weight for a in added) == pytest.approx(2.0)
+    assert all(a.target == TEACHER and a.detached and a.term == f"pairs_{a.layer}" for a in added)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -44,6 +44,12 @@ def test_bfloat16_reaches_the_teacher_too_and_attention_is_the_plain_one(triplet
     assert encoder.backbone.model.config._attn_implementation == "eager"
 
 
+def test_noise_needs_an_alignment_to_see_it(triplets, tmp_path):
+    with pytest.raises(ValueError, match=r"noise is 0.4, for alignments: 'full' as set has none, use noise=0"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", recipe="full", noise=0.4))
+    assert not (tmp_path / "run").exists()
+
+
 def test_learning_rates_rise_towards_the_first_layer(triplets, tmp_path):
     encoder = tiny_encoder()
     watched = [encoder.backbone.model.get_input_embeddings()]

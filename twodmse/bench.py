@@ -12,14 +12,16 @@ from torch import nn
 from twodmse.backbone import layer_path
 from twodmse.config import TrainConfig
 from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts
+from twodmse.describe import NAMES, WITH_TEACHER
 from twodmse.efficiency import bundled_texts, cut_view
 from twodmse.encoder import Encoder
 from twodmse.evaluation import check_grid, default_dims, expand, pairs_grid
 from twodmse.folders import resolve
 from twodmse.measure import half_range, peak_memory, take_turns
 from twodmse.objectives import BaseLoss, objective
-from twodmse.recipes import RECIPES, Recipe
-from twodmse.trainer import wants_bf16
+from twodmse.recipes import Recipe
+from twodmse.trainer import take_plain_attention, wants_bf16
+from twodmse.training import recipe_of
 
 PEER = "sentence-transformers"
 BATCH = 64  # texts a forward pass, on both sides
@@ -42,7 +44,8 @@ def bench_train(
     Every contender has its own copy of the backbone and takes each batch in turn; the first round is not counted.
 
     Args:
-        recipes: names of recipes, the first of which is the unit of the ratios.
+        recipes: names of recipes, the first of which is the unit of the ratios. ``grid+teacher`` is the preset
+            ``grid``, noised copies and all; the teacher's own forward pass is not counted.
         data: triplets, as `load_texts`. backbone: as `Encoder.load`. batch_size: triplets a step.
         steps: rounds that count. precision: auto, fp32 or bf16.
         peer: also take part with sentence-transformers' Matryoshka2dLoss over in-batch ranking.
@@ -55,9 +58,9 @@ def bench_train(
     Raises:
         ValueError: for an unknown recipe, or if sentence-transformers takes part and is not installed.
     """
-    unknown = [name for name in recipes if name not in RECIPES]
+    unknown = [name for name in recipes if name not in NAMES]
     if unknown or not recipes:
-        raise ValueError(f"unknown recipe {unknown}: choose from {', '.join(RECIPES)}")
+        raise ValueError(f"unknown recipe {unknown}: choose from {', '.join(NAMES)}")
     if peer:
         need_peer()
     texts = load_texts(data)
@@ -82,8 +85,11 @@ def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: 
     encoder = Encoder.load(backbone, max_length=length)
     encoder.backbone.train()
     device = _device(encoder)
-    recipe = Recipe(name, encoder.num_layers, encoder.dim)
-    collate = Collator(encoder, TrainConfig().chunks)
+    config = TrainConfig.preset("grid") if name == WITH_TEACHER else TrainConfig(recipe=name)
+    recipe = recipe_of(config, encoder, encoder if config.teacher else None)
+    collate = Collator(encoder, config.chunks, noise=config.noise)
+    if device.type == "cpu" and wants_bf16(precision, on_cpu=True):
+        take_plain_attention(encoder)
     finish = _optimizer_step(encoder.backbone)
 
     def step(number: int, rows: list[int]) -> None:
@@ -91,7 +97,10 @@ def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: 
         chunks = [{key: value.to(device) for key, value in chunk.items()} for chunk in batch["chunks"]]
         with _autocast(precision, device):
             states = encoder.backbone(chunks)[:, batch["order"].to(device)]
-        terms = objective(states, recipe.plan(number), BaseLoss(), batch["columns"])
+        teacher = torch.randn_like(states[0]) if config.teacher else None  # any vectors take the same time
+        terms = objective(
+            states, recipe.plan(number), BaseLoss(), batch["columns"], teacher=teacher, own_columns=batch["own_columns"]
+        )
         finish(torch.stack(list(terms.values())).sum())
 
     return step

@@ -39,6 +39,8 @@ class TrainConfig:
     chunks: int = 4  # parts a batch is cut into by length: less padding is computed, the gradient is the same
     dropout: float | None = None  # overrides the backbone's dropout; None keeps it
 
+    noise: float = 0.0  # share of the words replaced in a copy of each row's last text, which the alignments see too
+
     loss: str = "auto"  # base loss of every cell: contrastive, cosent, angle, mix; auto fits the data
     mix: tuple[float, float, float] = (1.0, 1.0, 1.0)  # weights of contrastive, cosent and angle under loss="mix"
     scale: float = 20.0  # cosines are multiplied by this (1 / temperature) in the base loss
@@ -54,6 +56,7 @@ class TrainConfig:
     compress_dim: int = 128  # ese: width of the compression
     teacher: str | None = None  # grid: the frozen encoder every cell is drawn to; None is the own last layer
     hold_weight: float = 1.0  # grid with a teacher as wide as the backbone: of holding every layer's direction
+    pair_weight: float = 0.0  # grid with a teacher: of ranking the pairs within each row as the teacher does
     cache_chunk: int = 0  # texts a chunk under gradient caching, for batches that do not fit in memory; 0 is off
 
     save_every: int = 100  # steps between checkpoints; each is a whole usable model
@@ -72,9 +75,10 @@ class TrainConfig:
         self._require("seed", _is_int(self.seed) and self.seed >= 0, "an integer of at least 0")
         for name in ("lr", "first_lr", "scale"):
             self._require(name, _is_real(getattr(self, name)) and getattr(self, name) > 0, "a number above 0")
-        for name in ("weight_decay", "max_grad_norm", "align_weight", "hold_weight", "shallow_weight"):
+        for name in ("weight_decay", "max_grad_norm", "align_weight", "hold_weight", "pair_weight", "shallow_weight"):
             self._require(name, _is_real(getattr(self, name)) and getattr(self, name) >= 0, "a number of at least 0")
         self._require("warmup", _is_real(self.warmup) and 0 <= self.warmup < 1, "a share of the steps, 0 <= warmup < 1")
+        self._require("noise", _is_real(self.noise) and 0 <= self.noise <= 1, "a share of the words, 0 <= noise <= 1")
         for name, low in (("dropout", 0), ("temperature", 1e-6)):
             value = getattr(self, name)
             good = value is None or (_is_real(value) and value >= low and (name != "dropout" or value < 1))

@@ -1,6 +1,7 @@
 """Named data sets: triplets and pairs to train on, scored pairs to evaluate on, and the batches made of them."""
 
 import math
+import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".pa
 TRIPLET = ("anchor", "positive", "negative")
 PAIR = ("anchor", "positive")
 SCORED = ("sentence1", "sentence2", "score")
+NOISED_WORDS = 7  # words a noised copy keeps: short texts cost little
 
 
 @dataclass(frozen=True)
@@ -220,21 +222,29 @@ class Collator:
     Args:
         encoder: whose tokenizer and maximal length are used. chunks: parts a batch is cut into.
         chunk_size: texts a chunk instead, if not 0.
+        noise: share of the words replaced in a copy of each row's last text, one more column; 0 makes none.
+        seed: of the noise.
     """
 
-    def __init__(self, encoder: Encoder, chunks: int, chunk_size: int = 0) -> None:
-        self.encoder, self.chunks, self.chunk_size = encoder, chunks, chunk_size
+    def __init__(self, encoder: Encoder, chunks: int, chunk_size: int = 0, noise: float = 0.0, seed: int = 0) -> None:
+        self.encoder, self.chunks, self.chunk_size, self.noise, self.seed = encoder, chunks, chunk_size, noise, seed
+        self.words = vocabulary_words(encoder) if noise else []
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Collate b rows of c texts.
+        """Collate b rows of texts.
 
         Returns:
             ``chunks``: a list of token batches, longest texts first, B = c * b texts in all;
             ``order``: (B,) the place of column-stacked text i among the chunks' texts: ``states[:, order]`` is stacked
-            column after column; ``columns``: c; ``texts``: the B texts so stacked; ``gold``: (b,) scores, if the rows
-            have them.
+            column after column; ``columns``: c, the noised copies among them; ``own_columns``: those of the rows
+            themselves, which come first; ``texts``: the B texts so stacked; ``gold``: (b,) scores, if the rows have
+            them.
         """
-        texts = [text for column in zip(*(row["texts"] for row in rows), strict=True) for text in column]  # B
+        columns = list(zip(*(row["texts"] for row in rows), strict=True))
+        own = len(columns)
+        if self.noise:
+            columns.append(tuple(noised(text, self.noise, self.words, self.seed) for text in columns[-1]))
+        texts = [text for column in columns for text in column]  # B
         tokens = self.encoder.tokenise(texts)["input_ids"]
         by_length = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
         size = self.chunk_size or math.ceil(len(texts) / self.chunks)
@@ -243,7 +253,21 @@ class Collator:
         chunks = [dict(pad({"input_ids": [tokens[i] for i in part]}, return_tensors="pt")) for part in parts]
         order = torch.empty(len(texts), dtype=torch.long)
         order[torch.tensor(by_length)] = torch.arange(len(texts))
-        batch: dict[str, Any] = {"chunks": chunks, "order": order, "columns": len(rows[0]["texts"]), "texts": texts}
+        batch: dict[str, Any] = {"chunks": chunks, "order": order, "texts": texts}
+        batch |= {"columns": len(columns), "own_columns": own}
         if "gold" in rows[0]:
             batch["gold"] = torch.tensor([row["gold"] for row in rows], dtype=torch.float32)
         return batch
+
+
+def vocabulary_words(encoder: Encoder) -> list[str]:
+    """The words of three letters or more among the tokens of an encoder's vocabulary, sorted."""
+    to_text = encoder.tokenizer.convert_tokens_to_string
+    words = {to_text([token]).strip() for token in encoder.tokenizer.get_vocab()}
+    return sorted(word for word in words if len(word) >= 3 and word.isalpha())
+
+
+def noised(text: str, share: float, words: Sequence[str], seed: int) -> str:
+    """The first words of a text, a share of them replaced by random ones: the same for the same seed and text."""
+    rng = random.Random(f"{seed}/{text}")
+    return " ".join(rng.choice(words) if rng.random() < share else word for word in text.split()[:NOISED_WORDS])

@@ -13,6 +13,7 @@ NAMES = (*RECIPES, WITH_TEACHER)
 DISTANCES = {
     "coordinates": losses.kl_coordinates,
     "scores": losses.kl_scores,
+    "pairs": losses.uncorrelated,
     "vectors": losses.turned,
     "compress": losses.ese_distance,
 }

@@ -7,6 +7,7 @@ running sums below do not survive half precision.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
@@ -223,6 +224,30 @@ def kl_nested_scores(target: Tensor, student: Tensor, dims: Sequence[int], tempe
         return kl_scores(wanted, scores, temperature, rows.start)  # (K,)
 
     return mean_over_rows(part, len(student), len(student))
+
+
+def uncorrelated(target: Tensor, student: Tensor, dims: Sequence[int], rows: int) -> Tensor:
+    """How far the pairs within rows are from being ranked as the target ranks them: 1 - Pearson of their cosines.
+
+    The scores of `kl_scores` compare the neighbours of one text; here pairs of different texts are compared with each
+    other, as Spearman does. All pairs of two texts of one row count.
+
+    Args:
+        target: (C*b, E) vectors, column after column, whose cosines are the target. student: (C*b, D) vectors of a
+            layer. dims: ascending, K. rows: b.
+
+    Returns:
+        (K,), 0 for pairs in step, 2 for pairs in reverse. Source: this project.
+    """
+
+    def of_pairs(vectors: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        first, second = zip(*combinations(vectors.split(rows), 2), strict=True)
+        scores = score(torch.cat(first), torch.cat(second))  # (..., P), P = C(C-1)/2 * b
+        return F.normalize(scores - scores.mean(dim=-1, keepdim=True), dim=-1)
+
+    wanted = of_pairs(target, pair_cosines)  # (P,)
+    found = of_pairs(student, lambda x, y: nested_pair_cosines(x, y, dims))  # (K, P)
+    return 1 - found @ wanted
 
 
 def turned(student: Tensor, target: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from twodmse import losses
 from twodmse.recipes import TEACHER, Alignment, Plan
 
+NESTED = ("scores", "pairs")  # kinds of alignment computed at all dims of a layer at once
 BASE_LOSSES = ("auto", "contrastive", "cosent", "angle", "mix")
 
 
@@ -90,6 +91,7 @@ def objective(
     num_columns: int,
     gold: Tensor | None = None,
     teacher: Tensor | None = None,
+    own_columns: int | None = None,
 ) -> dict[str, Tensor]:
     """The terms of a plan, each weighted and under its own name; the loss of the step is their sum.
 
@@ -100,6 +102,7 @@ def objective(
         num_columns: 2 for pairs, 3 for triplets.
         gold: (b,) for scored pairs.
         teacher: (B, E) vectors of a frozen teacher for the same texts, if the plan aligns to one.
+        own_columns: how many columns the base loss sees, the first ones; None means all.
 
     Returns:
         A scalar a term.
@@ -108,17 +111,20 @@ def objective(
     layers = states.unbind()  # N+1 times (B, D): each has its own gradient, where a slice's is as large as all layers
     for layer, group in _by_layer(plan.cells):
         dims = sorted({cell.dim for cell in group})
-        values = base(layers[layer].chunk(num_columns), gold, dims)  # (K,)
+        values = base(layers[layer].chunk(num_columns)[:own_columns], gold, dims)  # (K,)
         for cell in group:
             terms[cell.term] = terms[cell.term] + cell.weight * values[dims.index(cell.dim)]
     for alignment in plan.alignments:
-        if alignment.kind != "scores":
+        if alignment.kind not in NESTED:
             terms[alignment.term] = terms[alignment.term] + alignment.weight * _align(layers, alignment, teacher)
-    for layer, group in _by_layer([a for a in plan.alignments if a.kind == "scores"]):
+    for layer, group in _by_layer([a for a in plan.alignments if a.kind in NESTED]):
         dims = sorted({alignment.dim for alignment in group})
-        for (target, temperature, detached), cells in _by_target(group):
+        for (kind, target, temperature, detached), cells in _by_target(group):
             vectors = _target(layers, target, detached, teacher)  # (B, E)
-            values = losses.kl_nested_scores(vectors, layers[layer], dims, temperature)  # (K,)
+            if kind == "scores":
+                values = losses.kl_nested_scores(vectors, layers[layer], dims, temperature)  # (K,)
+            else:
+                values = losses.uncorrelated(vectors, layers[layer], dims, states.shape[1] // num_columns)  # (K,)
             for alignment in cells:
                 value = alignment.weight * values[dims.index(alignment.dim)]
                 terms[alignment.term] = terms[alignment.term] + value
@@ -130,9 +136,9 @@ def _by_layer(cells: Sequence[Any]) -> list[tuple[int, list[Any]]]:
     return [(layer, list(group)) for layer, group in groupby(ordered, key=lambda cell: cell.layer)]
 
 
-def _by_target(cells: Sequence[Alignment]) -> list[tuple[tuple[int, float, bool], list[Alignment]]]:
-    def key(cell: Alignment) -> tuple[int, float, bool]:
-        return cell.target, cell.temperature, cell.detached
+def _by_target(cells: Sequence[Alignment]) -> list[tuple[tuple[str, int, float, bool], list[Alignment]]]:
+    def key(cell: Alignment) -> tuple[str, int, float, bool]:
+        return cell.kind, cell.target, cell.temperature, cell.detached
 
     return [(target, list(group)) for target, group in groupby(sorted(cells, key=key), key=key)]
 

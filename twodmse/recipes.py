@@ -28,7 +28,7 @@ class Alignment(NamedTuple):
     dim: int
     target: int  # the layer it is pulled to; TEACHER for a frozen encoder
     weight: float
-    kind: str  # coordinates | scores | vectors | compress: losses kl_coordinates, kl_scores, turned, ese_distance
+    kind: str  # coordinates | scores | pairs | vectors | compress: see `describe.DISTANCES` for their losses
     temperature: float
     detached: bool  # whether the target is held fixed
     term: str
@@ -158,7 +158,8 @@ def grid(draw: Draw) -> Plan:
     To a frozen teacher no cell below needs the base loss: the last layer alone takes it, lightly (switch
     ``last_layer``), so that it gains from the labels what it gives up for the others. A teacher as wide as the encoder
     also holds every layer's direction at full width (`losses.turned`), which keeps what the scores of a batch leave
-    open. Without a teacher the target is the encoder's own last layer, held fixed, and every cell takes the base loss.
+    open; with ``pair_weight``, the pairs within rows are ranked as it ranks them (`losses.uncorrelated`). Without a
+    teacher the target is the encoder's own last layer, held fixed, and every cell takes the base loss.
     Source: this project.
     """
     N, D, options = draw.N, draw.D, draw.options
@@ -172,6 +173,9 @@ def grid(draw: Draw) -> Plan:
         return Plan(cells, aligned if options.alignment else [], {})
     cells = [Cell(N, D, 0.3, "last_full")] if options.last_layer else []
     aligned = [Alignment(n, d, TEACHER, weight, "scores", t, True, f"align_{n}") for n, d in every_cell]
+    if options.pair_weight:
+        pairs = options.pair_weight * share
+        aligned += [Alignment(n, d, TEACHER, pairs, "pairs", 1.0, True, f"pairs_{n}") for n, d in every_cell]
     if options.teacher_dim == D and options.hold_weight:
         hold = options.hold_weight / N
         aligned += [Alignment(n, D, TEACHER, hold, "vectors", 1.0, True, f"hold_{n}") for n in range(1, N + 1)]
@@ -219,6 +223,7 @@ class Recipe:
     compress_dim: int = 128  # ese: k
     teacher_dim: int | None = None  # grid: width of the frozen teacher to align to; None aligns to the last layer
     hold_weight: float = 1.0  # grid with a teacher: of holding every layer's direction
+    pair_weight: float = 0.0  # grid with a teacher: of ranking the pairs within each row as it does
 
     def __post_init__(self) -> None:
         if self.name not in RECIPES:

@@ -56,12 +56,12 @@ class CellTrainer(Trainer):
             return_large_blocks()
         arguments = training_arguments(config, encoder)
         if arguments.bf16 and arguments.use_cpu:
-            encoder.backbone.model.set_attn_implementation("eager")  # the fused one's backward pass is far slower there
+            take_plain_attention(encoder)
         super().__init__(
             model=encoder.backbone,
             args=arguments,
             train_dataset=texts,
-            data_collator=Collator(encoder, config.chunks, config.cache_chunk),
+            data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
             callbacks=[QuietProgress()],
         )
         self.remove_callback(PrinterCallback)
@@ -125,7 +125,7 @@ class CellTrainer(Trainer):
             gold = None if gold is None else gather_rows(gold)
             if self.teacher is not None:
                 teacher = gather_rows(self.teacher_vectors(inputs["texts"], states), columns)  # (B, E)
-            terms = objective(states, plan, self.base, columns, gold, teacher)
+            terms = objective(states, plan, self.base, columns, gold, teacher, inputs["own_columns"])
             loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise NotFiniteError(
@@ -249,6 +249,11 @@ def wants_bf16(precision: str, on_cpu: bool) -> bool:
     if precision != "auto":
         return precision == "bf16"
     return torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def take_plain_attention(encoder: Encoder) -> None:
+    """Leave torch's fused attention: in bfloat16 on a CPU its backward pass takes several times as long."""
+    encoder.backbone.model.set_attn_implementation("eager")
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:

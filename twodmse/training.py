@@ -60,6 +60,8 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
     if config.dropout is not None:
         set_dropout(encoder.backbone, config.dropout)
     recipe = recipe_of(config, encoder, teacher)
+    if config.noise and not recipe.plan(0).alignments:
+        raise ValueError(f"noise is {config.noise}, for alignments: {recipe.name!r} as set has none, use noise=0")
     check_processes(config)
     batches = DistinctBatches(texts, config.batch_size, config.steps, config.seed)
     base = BaseLoss.named(config.loss, texts.gold is not None, config.mix, config.scale)
