@@ -99,26 +99,17 @@ def rises(data: Path) -> str:
 
 
 def every_cell(data: Path) -> str:
-    """How many of the cells below the last layer `grid` has above `st2d`, and its means.
-
-    As long as the study has no run of `st2d`, one at the learning rate 5e-5 is taken from the table ``allnli``.
-    """
+    """How many of the cells below the last layer `grid` has above `st2d`, and its means."""
     study = Study.read(data)
-    single = data / "allnli.csv"
-    if not study.has("grid") or not (study.has("st2d") or single.is_file()):
+    if not study.has("grid", "st2d"):
         return "The runs of `st2d` and `grid` are not both stored: not tested here."
-    whose, cells = "", study.grid("st2d", DIMS)
-    if not study.has("st2d"):
-        table = pd.read_csv(single)
-        cells = table[(table["model"] == "st2d") & table["dim"].isin(DIMS)]
-        whose = " (a run at the learning rate 5e-5; the study's own is still to come)"
     ours, theirs = (
         table[table["layer"].isin(study.below)].groupby(["layer", "dim"])["spearman"].mean()
-        for table in (study.grid("grid", DIMS), cells)
+        for table in (study.grid("grid", DIMS), study.grid("st2d", DIMS))
     )
     above = int((ours > theirs).sum())
     return (
-        f"`grid` is above `st2d`{whose} in {above} of the {len(ours)} cells of layers 1 to {study.depth - 1} and dims "
+        f"`grid` is above `st2d` in {above} of the {len(ours)} cells of layers 1 to {study.depth - 1} and dims "
         f"{', '.join(map(str, DIMS))}; the smallest lead is {(ours - theirs).min():.2f}. Its mean over them is "
         f"{ours.mean():.2f} (`st2d`: {theirs.mean():.2f}), and at ({study.depth}, {study.width}) it has "
         f"{study.score('grid', [study.depth], [study.width]):.2f}."
