@@ -70,7 +70,7 @@ def test_one_row_a_recipe_and_one_more_for_the_teacher(table):
                 "align_dims": "8..512 768, layer 12: 8..512",  # all cells but (12, 768), the target
             },
         ),
-        ("grid+teacher", {"cells": "1", "layers": "12", "direction": "teacher -> 1..12 + teacher -> 1..12"}),
+        ("grid+teacher", {"cells": "1", "layers": "12", "alignment": "scores + pairs + vectors"}),
     ],
 )  # fmt: skip
 def test_rows_say_what_the_sources_say(table, recipe, expected):

@@ -148,7 +148,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "save_every": 500,
     },
     # Best form of `grid` found on STS-B validation: the frozen original as teacher, no dropout, a high learning rate,
-    # higher still in the first layers, and noised copies, without which its pupils forget what the data do not speak of.
+    # higher still in the first layers, and noised copies: without them the layers forget what the data do not speak of.
     "grid": {
         "recipe": "grid",
         "data": "all-nli",

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 
 from twodmse import losses
+from twodmse.config import PRESETS
 from twodmse.recipes import RECIPES, TEACHER, Alignment, Cell, Plan, Recipe
 
-WITH_TEACHER = "grid+teacher"  # `grid` with a frozen teacher as wide as the encoder trains other things than without
+WITH_TEACHER = "grid+teacher"  # the preset `grid`: with a frozen teacher it trains other things than without
 NAMES = (*RECIPES, WITH_TEACHER)
 DISTANCES = {
     "coordinates": losses.kl_coordinates,
@@ -64,13 +65,13 @@ def alignment_table() -> pd.DataFrame:
 
 
 def named(name: str, num_layers: int, dim: int) -> Recipe:
-    """The recipe of that name at its defaults; ``grid+teacher`` is `grid` with a teacher of width D.
+    """The recipe of that name at its defaults; ``grid+teacher`` is the preset `grid`, with a teacher of width D.
 
     Raises:
         ValueError: for an unknown name.
     """
     if name == WITH_TEACHER:
-        return Recipe("grid", num_layers, dim, teacher_dim=dim)
+        return Recipe("grid", num_layers, dim, teacher_dim=dim, pair_weight=PRESETS["grid"]["pair_weight"])
     if name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(NAMES)}")
     return Recipe(name, num_layers, dim)

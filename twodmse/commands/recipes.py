@@ -41,7 +41,7 @@ def recipes(
 
     All of it is read off the recipes' own plans for an encoder of that size. Layers 1..4 are 1 2 3 4, dims 8..64 are
     8 16 32 64, and weights 1..0.25 are those of the lowest and the highest layer. The recipe grid is listed a second
-    time as grid+teacher, which is what --teacher makes of it.
+    time as grid+teacher, which is what the preset grid trains.
 
     Example: twodmse recipes 2dmse st2d --layers 6 --dim 384
     """
