@@ -7,7 +7,7 @@ running sums below do not survive half precision.
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import torch
 import torch.nn.functional as F
@@ -43,10 +43,12 @@ def nested_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
     Returns:
         (K, A, C), one slice a dim.
     """
-    edges = [0, *dims]
-    blocks = [x[:, a:b] @ y[:, a:b].T for a, b in zip(edges, dims, strict=False)]  # K x (A, C)
-    products = torch.stack(blocks).cumsum(dim=0)  # (K, A, C)
-    return products / (nested_norms(x, dims).unsqueeze(2) * nested_norms(y, dims).unsqueeze(1))
+    inverse_x, inverse_y = nested_norms(x, dims).reciprocal(), nested_norms(y, dims).reciprocal()  # (K, A), (K, C)
+    products, scores = x.new_zeros(len(x), len(y)), []
+    for k, (a, b) in enumerate(pairwise([0, *dims])):
+        products = torch.addmm(products, x[:, a:b], y[:, a:b].T)  # (A, C)
+        scores.append(products * inverse_x[k].unsqueeze(1) * inverse_y[k])
+    return torch.stack(scores)  # (K, A, C)
 
 
 def nested_pair_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
