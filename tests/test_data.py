@@ -114,7 +114,7 @@ def test_noised_copies_are_a_column_of_their_own_the_same_for_the_same_seed(trip
     assert batch["texts"] == same["texts"] != other["texts"]
     assert batch["texts"][:96] == plain["texts"]
     negatives, copies = ([text.split() for text in b["texts"][start:]] for b, start in ((plain, 64), (batch, 96)))
-    assert [len(copy) for copy in copies] == [min(len(text), 7) for text in negatives]
+    assert [len(copy) for copy in copies] == [min(len(text), 8) for text in negatives]
     changed = [a != b for old, new in zip(negatives, copies, strict=True) for a, b in zip(old, new, strict=False)]
     assert 0.35 < np.mean(changed) < 0.6
     expected = encoder.tokenise(batch["texts"])["input_ids"]

@@ -38,7 +38,7 @@ READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".pa
 TRIPLET = ("anchor", "positive", "negative")
 PAIR = ("anchor", "positive")
 SCORED = ("sentence1", "sentence2", "score")
-NOISED_WORDS = 7  # words a noised copy keeps: short texts cost little
+NOISED_WORDS = 8  # words a noised copy keeps: short texts cost little
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Training: from a config to a run, or on with a run that was stopped."""
 
 import dataclasses
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from twodmse.distributed import is_first
 from twodmse.encoder import Encoder
 from twodmse.files import atomic_file
 from twodmse.objectives import BaseLoss
+from twodmse.ordering import best_order, reorder
 from twodmse.recipes import Recipe
 from twodmse.trainer import CONFIG_FILE, CellTrainer, write_config
 
 HISTORY_FILE = "history.csv"
+ORDER_FILE = "dims_order.json"
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,12 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
     checkpoint = last_complete(folder) if resume else None
     if checkpoint is not None:
         check_same_run(checkpoint, config)
+    order = dims_order(encoder, texts, folder) if config.order_dims else None
     if is_first():
         folder.mkdir(parents=True, exist_ok=True)
         write_config(folder, config)
+    if order is not None:
+        put_in_order(encoder, teacher, order, folder)
     trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     encoder.backbone.eval()
@@ -90,6 +96,22 @@ def recipe_of(config: TrainConfig, encoder: Encoder, teacher: Encoder | None = N
     return Recipe(
         config.recipe, encoder.num_layers, encoder.backbone.dim, teacher_dim=teacher and teacher.dim, **settings
     )
+
+
+def dims_order(encoder: Encoder, texts: TextSet, folder: Path) -> list[int]:
+    """The order of the coordinates to start with: that of the run to go on with, or found anew."""
+    stored = folder / ORDER_FILE
+    return json.loads(stored.read_text()) if stored.is_file() else best_order(encoder, texts).tolist()
+
+
+def put_in_order(encoder: Encoder, teacher: Encoder | None, order: list[int], folder: Path) -> None:
+    """Reorder an encoder's coordinates, and with them those of a teacher as wide, and store the order with the run."""
+    for one in (encoder, teacher):
+        if one is not None and one.backbone.dim == len(order):
+            reorder(one.backbone, order)
+    if is_first():
+        with atomic_file(folder / ORDER_FILE) as path:
+            path.write_text(json.dumps(order) + "\n")
 
 
 def set_dropout(backbone: Backbone, p: float) -> None:

@@ -1,0 +1,77 @@
+"""Reordered coordinates: the same model, other cuts."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import sentences, tiny_encoder
+
+from twodmse import TrainConfig, training
+from twodmse.data import TextSet
+from twodmse.ordering import best_order, reorder
+from twodmse.training import train_encoder
+
+
+def test_every_layer_has_its_coordinates_in_the_new_order(architecture):
+    encoder, texts = tiny_encoder(architecture), sentences(7)
+    before = encoder.states(texts)
+    order = np.random.default_rng(0).permutation(encoder.dim)
+    reorder(encoder.backbone, order)
+    np.testing.assert_allclose(encoder.states(texts), before[:, :, order], atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [range(31), [0] * 32, range(1, 33)])
+def test_an_order_has_each_coordinate_once(order):
+    with pytest.raises(ValueError, match=r"an order of 32 coordinates has each of 0..31 once"):
+        reorder(tiny_encoder().backbone, order)
+
+
+def test_an_unknown_linear_layer_is_refused_before_anything_changes():
+    encoder, texts = tiny_encoder(), sentences(3)
+    before = encoder.states(texts)
+    encoder.backbone.layers[3].extra = torch.nn.Linear(32, 32)
+    with pytest.raises(ValueError, match=r"which side of .*extra holds the coordinates"):
+        reorder(encoder.backbone, range(31, -1, -1))
+    assert np.array_equal(encoder.states(texts), before)
+
+
+def test_the_greedy_order_is_the_one_by_hand(triplets, monkeypatch):
+    """The first coordinate, and the next one after it, are the best of all by numpy's own correlation."""
+    encoder = tiny_encoder()
+    small = TextSet("small", tuple(column[:6] for column in triplets.columns))
+    order = best_order(encoder, small, progress=False)
+    assert sorted(order) == list(range(32))
+    states = encoder.states([text for column in small.columns for text in column])[1:].astype(np.float64)
+    pairs = [(a * 6 + i, b * 6 + i) for a, b in ((0, 1), (0, 2), (1, 2)) for i in range(6)]
+    pairs += [(i, j) for i, j in np.random.default_rng(0).integers(18, size=(18, 2)).tolist() if i != j]
+
+    def cosines(vectors):
+        unit = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+        return np.array([unit[i] @ unit[j] for i, j in pairs])
+
+    wanted = cosines(states[-1])
+
+    def score(dims):
+        return np.mean([np.corrcoef(cosines(layer[:, dims]), wanted)[0, 1] for layer in states])
+
+    for taken in (1, 2, 5):
+        rest = [j for j in range(32) if j not in order[:taken]]
+        assert order[taken] == max(rest, key=lambda j: score([*order[:taken], j]))
+
+
+def test_a_run_starts_in_order_and_its_teacher_too_and_keeps_the_order(triplets, tmp_path, monkeypatch):
+    tiny_encoder().save(tmp_path / "model")
+    settings = {"recipe": "grid", "teacher": str(tmp_path / "model"), "order_dims": True, "dropout": 0.0}
+    settings |= {"batch_size": 8, "precision": "fp32", "lr": 1e-9, "save_every": 1, "out": str(tmp_path / "run")}
+    encoder = tiny_encoder()
+    before = encoder.states(sentences(5))
+    run = train_encoder(encoder, triplets, TrainConfig(**settings, steps=1))
+    order = json.loads((tmp_path / "run" / "dims_order.json").read_text())
+    assert order == best_order(tiny_encoder(), triplets).tolist() != list(range(32))
+    # before it moves, the pupil is its teacher
+    assert run.history["hold_4"].iloc[0] == pytest.approx(0, abs=1e-5)
+    np.testing.assert_allclose(encoder.states(sentences(5)), before[:, :, order], atol=1e-5)
+    monkeypatch.setattr(training, "best_order", lambda *_: pytest.fail("a run that goes on has its order"))
+    again = train_encoder(tiny_encoder(), triplets, TrainConfig(**settings, steps=1), resume=True)
+    assert torch.equal(*(torch.cat([p.flatten() for p in e.backbone.parameters()]) for e in (encoder, again.encoder)))
