@@ -83,14 +83,13 @@ def bench_train(
 
 def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: int) -> Step:
     encoder = Encoder.load(backbone, max_length=length)
-    encoder.backbone.train()
     device = _device(encoder)
     config = TrainConfig.preset("grid") if name == WITH_TEACHER else TrainConfig(recipe=name)
     recipe = recipe_of(config, encoder, encoder if config.teacher else None)
     collate = Collator(encoder, config.chunks, noise=config.noise)
     if device.type == "cpu" and wants_bf16(precision, on_cpu=True):
         take_plain_attention(encoder)
-    finish = _optimizer_step(encoder.backbone)
+    finish = _optimizer_step(encoder.backbone.train())
 
     def step(number: int, rows: list[int]) -> None:
         batch = collate([texts[i] for i in rows])
@@ -98,9 +97,8 @@ def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: 
         with _autocast(precision, device):
             states = encoder.backbone(chunks)[:, batch["order"].to(device)]
         teacher = torch.randn_like(states[0]) if config.teacher else None  # any vectors take the same time
-        terms = objective(
-            states, recipe.plan(number), BaseLoss(), batch["columns"], teacher=teacher, own_columns=batch["own_columns"]
-        )
+        columns = (batch["columns"], None, teacher, batch["own_columns"])
+        terms = objective(states, recipe.plan(number), BaseLoss(), *columns)
         finish(torch.stack(list(terms.values())).sum())
 
     return step
@@ -140,8 +138,7 @@ def _optimizer_step(module: nn.Module) -> Callable[[torch.Tensor], None]:
 
 
 def _autocast(precision: str, device: torch.device) -> torch.autocast:
-    enabled = wants_bf16(precision, on_cpu=device.type == "cpu")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+    return torch.autocast(device.type, torch.bfloat16, wants_bf16(precision, on_cpu=device.type == "cpu"))
 
 
 def bench_encode(encoder: Encoder, rounds: int = 5, batch_size: int = 16) -> pd.DataFrame:
@@ -294,11 +291,7 @@ def _peer_loop(model: str, encoder: Encoder, dims: list[int]) -> PeerLoop:
 
 
 def need_peer() -> None:
-    """Refuse to begin what sentence-transformers takes part in without it.
-
-    Raises:
-        ValueError: if it is not installed.
-    """
+    """Raise a ValueError that says what to do if sentence-transformers is not installed."""
     if importlib.util.find_spec("sentence_transformers") is None:
         raise ValueError("sentence-transformers is not installed: pip install 'twodmse[peers]', or leave the peer out")
 
