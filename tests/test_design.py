@@ -32,7 +32,7 @@ ARROWS = {
     "efficiency": {"data", "encoder", "evaluation", "measure", "quantise"},
     "bench": {
         "backbone", "config", "data", "describe", "efficiency", "encoder", "evaluation", "folders", "measure",
-        "objectives", "recipes", "trainer", "training",
+        "objectives", "recipes", "trainer",
     },
     "evaluation": {"data", "encoder"},
     "explorer": {"encoder", "evaluation", "files", "version"},
@@ -44,7 +44,7 @@ ARROWS = {
         "backbone", "checkpoints", "config", "data", "distributed", "encoder", "files", "objectives", "ordering",
         "recipes", "trainer",
     },
-    "ordering": {"backbone", "data", "encoder"},
+    "ordering": {"backbone", "data", "encoder", "losses"},
     "cards": {"folders", "version"},
     "exporting": {"cards", "encoder", "files", "pooling"},
     "cascade": {"encoder"},

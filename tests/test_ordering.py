@@ -36,8 +36,8 @@ def test_an_unknown_linear_layer_is_refused_before_anything_changes():
     assert np.array_equal(encoder.states(texts), before)
 
 
-def test_the_greedy_order_is_the_one_by_hand(triplets, monkeypatch):
-    """The first coordinate, and the next one after it, are the best of all by numpy's own correlation."""
+def test_the_greedy_order_is_the_one_by_hand(triplets):
+    """The coordinates taken next are the best of those left by numpy's own correlation."""
     encoder = tiny_encoder()
     small = TextSet("small", tuple(column[:6] for column in triplets.columns))
     order = best_order(encoder, small, progress=False)

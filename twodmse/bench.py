@@ -12,7 +12,7 @@ from torch import nn
 from twodmse.backbone import layer_path
 from twodmse.config import TrainConfig
 from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts
-from twodmse.describe import NAMES, WITH_TEACHER
+from twodmse.describe import NAMES, WITH_TEACHER, named
 from twodmse.efficiency import bundled_texts, cut_view
 from twodmse.encoder import Encoder
 from twodmse.evaluation import check_grid, default_dims, expand, pairs_grid
@@ -20,8 +20,7 @@ from twodmse.folders import resolve
 from twodmse.measure import half_range, peak_memory, take_turns
 from twodmse.objectives import BaseLoss, objective
 from twodmse.recipes import Recipe
-from twodmse.trainer import take_plain_attention, wants_bf16
-from twodmse.training import recipe_of
+from twodmse.trainer import choose_attention, wants_bf16
 
 PEER = "sentence-transformers"
 BATCH = 64  # texts a forward pass, on both sides
@@ -84,11 +83,10 @@ def bench_train(
 def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: int) -> Step:
     encoder = Encoder.load(backbone, max_length=length)
     device = _device(encoder)
-    config = TrainConfig.preset("grid") if name == WITH_TEACHER else TrainConfig(recipe=name)
-    recipe = recipe_of(config, encoder, encoder if config.teacher else None)
+    config = TrainConfig.preset("grid" if name == WITH_TEACHER else "default")
+    recipe = named(name, encoder.num_layers, encoder.dim)
     collate = Collator(encoder, config.chunks, noise=config.noise)
-    if device.type == "cpu" and wants_bf16(precision, on_cpu=True):
-        take_plain_attention(encoder)
+    choose_attention(encoder, precision)
     finish = _optimizer_step(encoder.backbone.train())
 
     def step(number: int, rows: list[int]) -> None:
@@ -97,8 +95,9 @@ def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: 
         with _autocast(precision, device):
             states = encoder.backbone(chunks)[:, batch["order"].to(device)]
         teacher = torch.randn_like(states[0]) if config.teacher else None  # any vectors take the same time
-        columns = (batch["columns"], None, teacher, batch["own_columns"])
-        terms = objective(states, recipe.plan(number), BaseLoss(), *columns)
+        terms = objective(
+            states, recipe.plan(number), BaseLoss(), batch["columns"], teacher=teacher, own_columns=batch["own_columns"]
+        )
         finish(torch.stack(list(terms.values())).sum())
 
     return step

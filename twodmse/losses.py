@@ -6,7 +6,7 @@ running sums below do not survive half precision.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, pairwise
 
 import torch
@@ -242,14 +242,17 @@ def uncorrelated(target: Tensor, student: Tensor, dims: Sequence[int], rows: int
         (K,), 0 for pairs in step, 2 for pairs in reverse. Source: this project.
     """
 
-    def of_pairs(vectors: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        first, second = zip(*combinations(vectors.split(rows), 2), strict=True)
-        scores = score(torch.cat(first), torch.cat(second))  # (..., P), P = C(C-1)/2 * b
-        return F.normalize(scores - scores.mean(dim=-1, keepdim=True), dim=-1)
+    def pairs(vectors: Tensor) -> Iterator[Tensor]:  # two of (P, D), P = C(C-1)/2 * b
+        return map(torch.cat, zip(*combinations(vectors.split(rows), 2), strict=True))
 
-    wanted = of_pairs(target, pair_cosines)  # (P,)
-    found = of_pairs(student, lambda x, y: nested_pair_cosines(x, y, dims))  # (K, P)
+    wanted = standardised(pair_cosines(*pairs(target)))  # (P,)
+    found = standardised(nested_pair_cosines(*pairs(student), dims))  # (K, P)
     return 1 - found @ wanted
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """Scores (..., P) less their mean, of length 1: the product of two such is Pearson's correlation."""
+    return F.normalize(scores - scores.mean(dim=-1, keepdim=True), dim=-1)
 
 
 def turned(student: Tensor, target: Tensor) -> Tensor:

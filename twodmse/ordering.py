@@ -8,19 +8,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from twodmse.backbone import Backbone
 from twodmse.data import TextSet
 from twodmse.encoder import Encoder
+from twodmse.losses import pair_cosines, standardised
 
 # Linear layers by the ends of their names in BERT, RoBERTa, MPNet, DistilBERT and ModernBERT.
 READERS = (
-    *("query", "key", "value", "q", "k", "v", "q_lin", "k_lin", "v_lin", "Wqkv"),
-    *("intermediate.dense", "lin1", "Wi"),
-)
-WRITERS = ("output.dense", "o", "out_lin", "lin2", "Wo")
+    ".query", ".key", ".value", ".q", ".k", ".v", ".q_lin", ".k_lin", ".v_lin", ".Wqkv",
+    ".intermediate.dense", ".lin1", ".Wi",
+)  # fmt: skip
+WRITERS = (".output.dense", ".o", ".out_lin", ".lin2", ".Wo")
 ROWS = 500  # of the data, from which the order is found
 AT_ONCE = 32  # coordinates tried in one go
 
@@ -45,27 +46,20 @@ def best_order(encoder: Encoder, texts: TextSet, rows: int = ROWS, progress: boo
     across = rng.integers(width * n, size=(len(within), 2)).tolist()
     first, second = np.array([pair for pair in [*within, *across] if pair[0] != pair[1]]).T  # (P,) each
     x, y = states[1:, first], states[1:, second]  # (N, P, D) each
-    wanted = _centred(torch.cosine_similarity(x[-1], y[-1], dim=-1))  # (P,)
-    products, x_squares, y_squares = (part.permute(2, 0, 1).contiguous() for part in (x * y, x * x, y * y))  # (D, N, P)
-    sums = [torch.zeros_like(products[0]) for _ in range(3)]  # (N, P) each, of the coordinates taken
-    order, left = [], list(range(len(products)))
+    wanted = standardised(pair_cosines(x[-1], y[-1]))  # (P,)
+    parts = torch.stack((x * y, x * x, y * y)).permute(0, 3, 1, 2).contiguous()  # (3, D, N, P)
+    sums = torch.zeros_like(parts[:, 0])  # (3, N, P), of the coordinates taken
+    order, left = [], list(range(parts.shape[1]))
     for _ in tqdm(range(len(left)), desc="order", unit="dim", disable=progress is False, delay=2):
         scores = []
         for some in torch.tensor(left).split(AT_ONCE):
-            parts = (total + part[some] for total, part in zip(sums, (products, x_squares, y_squares), strict=True))
-            product, x_square, y_square = parts  # (c, N, P) each
-            cosines = product / (x_square * y_square).clamp(min=1e-24).sqrt()
-            scores.append((_centred(cosines) @ wanted).mean(dim=-1))  # (c,)
+            products, x_squares, y_squares = sums.unsqueeze(1) + parts[:, some]  # (c, N, P) each
+            cosines = products / (x_squares * y_squares).clamp(min=1e-24).sqrt()
+            scores.append((standardised(cosines) @ wanted).mean(dim=-1))  # (c,)
         best = left.pop(int(torch.cat(scores).argmax()))
         order.append(best)
-        for total, part in zip(sums, (products, x_squares, y_squares), strict=True):
-            total += part[best]
+        sums += parts[:, best]
     return np.array(order)
-
-
-def _centred(scores: Tensor) -> Tensor:
-    """Scores (..., P) less their mean, of length 1: the product of two such is Pearson's correlation."""
-    return nn.functional.normalize(scores - scores.mean(dim=-1, keepdim=True), dim=-1)
 
 
 @torch.no_grad()
@@ -85,10 +79,10 @@ def reorder(backbone: Backbone, order: Sequence[int]) -> None:
     taken = torch.as_tensor(np.asarray(order))
     axes: list[tuple[nn.Parameter, int]] = []
     for name, module in backbone.named_modules():
-        reads = isinstance(module, nn.Linear) and _ends(name, READERS)
+        reads = isinstance(module, nn.Linear) and name.endswith(READERS)
         if reads or (isinstance(module, nn.Embedding) and module.embedding_dim == D):
             axes.append((module.weight, 1))
-        elif isinstance(module, nn.Linear) and _ends(name, WRITERS):
+        elif isinstance(module, nn.Linear) and name.endswith(WRITERS):
             axes += [(p, 0) for p in (module.weight, module.bias) if p is not None]
         elif isinstance(module, nn.Linear):
             raise ValueError(f"it is not known which side of {name} holds the coordinates: they cannot be reordered")
@@ -96,7 +90,3 @@ def reorder(backbone: Backbone, order: Sequence[int]) -> None:
             axes += [(p, 0) for p in module.parameters(recurse=False)]
     for parameter, axis in axes:
         parameter.copy_(parameter.index_select(axis, taken.to(parameter.device)))
-
-
-def _ends(name: str, ends: Sequence[str]) -> bool:
-    return any(name == end or name.endswith(f".{end}") for end in ends)

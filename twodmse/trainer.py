@@ -54,12 +54,10 @@ class CellTrainer(Trainer):
         self.last_terms: dict[str, float] = {}
         if config.cache_chunk:
             return_large_blocks()
-        arguments = training_arguments(config, encoder)
-        if arguments.bf16 and arguments.use_cpu:
-            take_plain_attention(encoder)
+        choose_attention(encoder, config.precision)
         super().__init__(
             model=encoder.backbone,
-            args=arguments,
+            args=training_arguments(config, encoder),
             train_dataset=texts,
             data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
             callbacks=[QuietProgress()],
@@ -251,9 +249,11 @@ def wants_bf16(precision: str, on_cpu: bool) -> bool:
     return torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def take_plain_attention(encoder: Encoder) -> None:
-    """Leave torch's fused attention: in bfloat16 on a CPU its backward pass takes several times as long."""
-    encoder.backbone.model.set_attn_implementation("eager")
+def choose_attention(encoder: Encoder, precision: str) -> None:
+    """Leave torch's fused attention in bfloat16 on a CPU: its backward pass takes several times as long there."""
+    on_cpu = next(encoder.backbone.parameters()).device.type == "cpu"
+    if on_cpu and wants_bf16(precision, on_cpu):
+        encoder.backbone.model.set_attn_implementation("eager")
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:
