@@ -21,6 +21,7 @@ from twodmse.measure import half_range, peak_memory, take_turns
 from twodmse.objectives import BaseLoss, objective
 from twodmse.recipes import Recipe
 from twodmse.trainer import choose_attention, wants_bf16
+from twodmse.training import set_dropout
 
 PEER = "sentence-transformers"
 BATCH = 64  # texts a forward pass, on both sides
@@ -44,7 +45,7 @@ def bench_train(
 
     Args:
         recipes: names of recipes, the first of which is the unit of the ratios. ``grid+teacher`` is the preset
-            ``grid``, noised copies and all; the teacher's own forward pass is not counted.
+            ``grid`` as it trains: with noised copies, without dropout; the teacher's own forward pass is not counted.
         data: triplets, as `load_texts`. backbone: as `Encoder.load`. batch_size: triplets a step.
         steps: rounds that count. precision: auto, fp32 or bf16.
         peer: also take part with sentence-transformers' Matryoshka2dLoss over in-batch ranking.
@@ -86,6 +87,8 @@ def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: 
     config = TrainConfig.preset("grid" if name == WITH_TEACHER else "default")
     recipe = named(name, encoder.num_layers, encoder.dim)
     collate = Collator(encoder, config.chunks, noise=config.noise)
+    if config.dropout is not None:
+        set_dropout(encoder.backbone, config.dropout)
     choose_attention(encoder, precision)
     finish = _optimizer_step(encoder.backbone.train())
 

@@ -160,7 +160,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "order_dims": True,
         "noise": 0.5,
         "pair_weight": 2.0,
-        "chunks": 8,  # noised copies are short: less padding
     },
 }
 

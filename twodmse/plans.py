@@ -88,7 +88,7 @@ def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)
     def rate(model: str) -> str | None:
         return model if swept else None
 
-    presets = {"grid": {k: v for k, v in PRESETS["grid"].items() if k not in ("data", "steps", "lr", "chunks")}}
+    presets = {"grid": {k: v for k, v in PRESETS["grid"].items() if k not in ("data", "steps", "lr")}}
     many, few = seeds
     made = [Trial("untouched")]
     for seed in range(many):
