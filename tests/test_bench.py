@@ -3,12 +3,14 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 from conftest import DIM, LAYERS, tiny_encoder
 from typer.testing import CliRunner
 
 from twodmse import Encoder, bench, measure
 from twodmse.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
 from twodmse.cli import app
+from twodmse.data import load_texts
 from twodmse.evaluation import sts_grid
 from twodmse.recipes import RECIPES
 
@@ -166,20 +168,26 @@ def test_each_recipe_takes_a_step_of_each_batch(model, rows, monkeypatch, clock)
 
 
 @pytest.mark.parametrize("name", ["2dmse", "grid+teacher"])
-def test_a_step_changes_the_weights(name, model, rows):
-    from twodmse.data import load_texts
-
+def test_a_step_changes_the_weights(name, model, rows, monkeypatch):
     kept = []
     real = bench._optimizer_step
-    bench._optimizer_step = lambda module: (kept.append(module), real(module))[1]
-    try:
-        step = bench._our_step(name, model, load_texts(rows), "fp32", 16)
-    finally:
-        bench._optimizer_step = real
+    monkeypatch.setattr(bench, "_optimizer_step", lambda module: (kept.append(module), real(module))[1])
+    step = bench._our_step(name, model, load_texts(rows), "fp32", 16)
     before = [p.detach().clone() for p in kept[0].parameters()]
     step(0, [0, 1, 2, 3])
     after = list(kept[0].parameters())
     assert sum(bool((a != b).any()) for a, b in zip(before, after, strict=True)) > len(before) / 2
+
+
+@pytest.mark.parametrize(("name", "drops"), [("grid", True), ("grid+teacher", False)])
+def test_the_preset_takes_its_steps_as_it_trains(name, drops, model, rows, monkeypatch):
+    kept = []
+    real = bench._optimizer_step
+    monkeypatch.setattr(bench, "_optimizer_step", lambda module: (kept.append(module), real(module))[1])
+    bench._our_step(name, model, load_texts(rows), "fp32", 16)
+    chances = [module.p for module in kept[0].modules() if isinstance(module, torch.nn.Dropout)]
+    assert chances
+    assert any(chances) == drops
 
 
 @pytest.mark.slow

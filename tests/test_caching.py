@@ -10,7 +10,8 @@ from twodmse.caching import cached_step
 from twodmse.data import Collator
 from twodmse.objectives import BaseLoss, objective
 from twodmse.recipes import RECIPES, Recipe
-from twodmse.training import set_dropout, train_encoder
+from twodmse.trainer import set_dropout
+from twodmse.training import train_encoder
 
 
 def gradients(backbone):

@@ -20,8 +20,7 @@ from twodmse.folders import resolve
 from twodmse.measure import half_range, peak_memory, take_turns
 from twodmse.objectives import BaseLoss, objective
 from twodmse.recipes import Recipe
-from twodmse.trainer import choose_attention, wants_bf16
-from twodmse.training import set_dropout
+from twodmse.trainer import choose_attention, set_dropout, wants_bf16
 
 PEER = "sentence-transformers"
 BATCH = 64  # texts a forward pass, on both sides
@@ -87,8 +86,7 @@ def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: 
     config = TrainConfig.preset("grid" if name == WITH_TEACHER else "default")
     recipe = named(name, encoder.num_layers, encoder.dim)
     collate = Collator(encoder, config.chunks, noise=config.noise)
-    if config.dropout is not None:
-        set_dropout(encoder.backbone, config.dropout)
+    set_dropout(encoder.backbone, config.dropout)
     choose_attention(encoder, precision)
     finish = _optimizer_step(encoder.backbone.train())
 

@@ -256,6 +256,17 @@ def choose_attention(encoder: Encoder, precision: str) -> None:
         encoder.backbone.model.set_attn_implementation("eager")
 
 
+def set_dropout(backbone: Backbone, p: float | None) -> None:
+    """Set every dropout of the backbone, those inside attention included, to probability ``p``; None keeps them."""
+    if p is None:
+        return
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = p
+        if isinstance(getattr(module, "dropout_prob", None), float):
+            module.dropout_prob = p
+
+
 def write_config(folder: Path, config: TrainConfig) -> None:
     """Store the config beside what it makes."""
     with atomic_file(folder / CONFIG_FILE) as path:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from torch import nn
 
-from twodmse.backbone import Backbone
 from twodmse.checkpoints import last_complete
 from twodmse.config import TrainConfig
 from twodmse.data import DistinctBatches, TextSet, load_texts
@@ -19,7 +17,7 @@ from twodmse.files import atomic_file
 from twodmse.objectives import BaseLoss
 from twodmse.ordering import best_order, reorder
 from twodmse.recipes import Recipe
-from twodmse.trainer import CONFIG_FILE, CellTrainer, write_config
+from twodmse.trainer import CONFIG_FILE, CellTrainer, set_dropout, write_config
 
 HISTORY_FILE = "history.csv"
 ORDER_FILE = "dims_order.json"
@@ -60,8 +58,7 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
     folder = Path(config.out)
     check_folder(folder, resume)
     teacher = Encoder.load(config.teacher) if config.teacher else None
-    if config.dropout is not None:
-        set_dropout(encoder.backbone, config.dropout)
+    set_dropout(encoder.backbone, config.dropout)
     recipe = recipe_of(config, encoder, teacher)
     if config.noise and not recipe.plan(0).alignments:
         raise ValueError(f"noise is {config.noise}, for alignments: {recipe.name!r} as set has none, use noise=0")
@@ -112,15 +109,6 @@ def put_in_order(encoder: Encoder, teacher: Encoder | None, order: list[int], fo
     if is_first():
         with atomic_file(folder / ORDER_FILE) as path:
             path.write_text(json.dumps(order) + "\n")
-
-
-def set_dropout(backbone: Backbone, p: float) -> None:
-    """Set every dropout of the backbone, those inside attention included, to probability ``p``."""
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = p
-        if isinstance(getattr(module, "dropout_prob", None), float):
-            module.dropout_prob = p
 
 
 def check_folder(folder: Path, resume: bool) -> None:
