@@ -1,5 +1,6 @@
 """The pictures of the study, each drawn from its stored tables alone; runs that are not stored yet are left out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,7 @@ from twodmse.results import DIMS, UNTOUCHED, Study
 from twodmse.tables import read
 
 LINES = (UNTOUCHED, "full", "mrl", "2dmse", "st2d", "grid")  # models of the curves
+LOOKS = (*LINES, INDEPENDENT)  # a model's place here is its colour and marker in every picture
 PANEL = (4.3, 3.7)  # inches
 
 
@@ -46,9 +48,7 @@ def study_layers(data: Path) -> Figure:
     study = Study.read(data)
     figure, axes = panels(3)
     for ax, dim in zip(axes, (16, 64, study.width), strict=True):
-        layers = range(1, study.depth + 1)
-        lines = {labelled(study, model): study.line(model, "layer", layers, [dim]) for model in shown(study, LINES)}
-        plots.curves(lines, ax)
+        draw_lines(study, LINES, ax, "layer", range(1, study.depth + 1), [dim])
         ax.set_title(f"dim {dim}")
     return titled(figure, axes, "Quality over depth: mean of seven STS test sets, band from seed to seed")
 
@@ -59,19 +59,28 @@ def study_dims(data: Path) -> Figure:
     figure, axes = panels(3)
     dims = sorted(set(study.cells["dim"]))
     for ax, layer in zip(axes, (2, 4, study.depth), strict=True):
-        lines = {labelled(study, model): study.line(model, "dim", [layer], dims) for model in shown(study, LINES)}
-        plots.curves(lines, ax, over="dim")
+        draw_lines(study, LINES, ax, "dim", [layer], dims)
         ax.set_title(f"layer {layer}")
         ax.tick_params(axis="x", labelsize=8)
     return titled(figure, axes, "Quality over width: mean of seven STS test sets, band from seed to seed")
 
 
+def draw_lines(
+    study: Study, models: tuple[str, ...], ax: plt.Axes, over: str, layers: Sequence[int], dims: Sequence[int]
+) -> None:
+    """The means of those models that have a finished run, over the layers or the dims."""
+    models = shown(study, models)
+    lines = {labelled(study, model): study.line(model, over, layers, dims) for model in models}
+    plots.curves(lines, ax, over, looks=[LOOKS.index(model) for model in models])
+
+
 def titled(figure: Figure, axes: list[plt.Axes], title: str) -> Figure:
-    """One title above, and one legend, for panels with the same lines."""
+    """One title above, and one legend below, for panels with the same lines and the same vertical axis."""
     for ax in axes[1:]:
         ax.set_ylabel("")
-    for ax in axes[:-1]:
+    for ax in axes:
         ax.get_legend().remove()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS), fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -104,10 +113,7 @@ def study_independent(data: Path) -> Figure:
     figure, axes = panels(2)
     wanted = (UNTOUCHED, INDEPENDENT, "2dmse", "grid")
     for ax, dims in zip(axes, (DIMS, [study.width]), strict=True):
-        lines = {
-            labelled(study, model): study.line(model, "layer", study.below, dims) for model in shown(study, wanted)
-        }
-        plots.curves(lines, ax)
+        draw_lines(study, wanted, ax, "layer", study.below, dims)
         ax.set_title("mean of the dims" if len(dims) > 1 else f"dim {study.width}")
     return titled(figure, axes, "One model cut at each layer, and models trained at each depth: seven STS test sets")
 
@@ -118,17 +124,17 @@ def study_kl(data: Path) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(2 * PANEL[0], PANEL[1]), layout="constrained")
     rows = study.finished(study.kl)
     kinds = {"kl": "softmax over coordinates, T = 1", "score_kl": "softmax over a batch's scores, T = 0.05"}
+    models = shown(study, LINES)
     for ax, (column, title) in zip(axes, kinds.items(), strict=True):
         tables = {
             model: rows[rows["model"] == model].groupby("layer", as_index=False)[column].mean().assign(dim=study.width)
-            for model in shown(study, LINES)
+            for model in models
         }
-        plots.layer_curves(tables, ax, column, "KL(last || layer) in nats")
+        label = "KL(last || layer) in nats"
+        plots.layer_curves(tables, ax, column, label, looks=[LOOKS.index(model) for model in models])
         ax.set_title(title)
         ax.set_ylim(bottom=0)
-    axes[0].get_legend().remove()
-    figure.suptitle("KL of each layer to its own last layer, on the sentences of STS-B validation", fontsize=11)
-    return figure
+    return titled(figure, axes, "KL of each layer to its own last layer, on the sentences of STS-B validation")
 
 
 def study_speed(data: Path) -> Figure:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 GRID_COLOURS = "viridis"  # rises evenly in brightness: readable in grey print and by colour-blind readers
 NUMBERS_UP_TO = 16  # columns; a grid of more shows its colours alone
+MARKERS = "osD^vP*X"  # of lines: colours alone do not tell them apart in grey print
 CELL = (0.4, 0.38)  # inches, width and height of a cell with a number
 
 
@@ -165,30 +166,34 @@ def terms(history: pd.DataFrame, ax: Axes, smooth: int = 10) -> Axes:
 
 
 def curves(
-    tables: Mapping[str, pd.DataFrame], ax: Axes, over: str = "layer", dims: Sequence[int] | None = None
+    tables: Mapping[str, pd.DataFrame],
+    ax: Axes,
+    over: str = "layer",
+    dims: Sequence[int] | None = None,
+    looks: Sequence[int] | None = None,
 ) -> Axes:
     """Mean Spearman over the layers (or dims) of several models, one line each, with a band where intervals are known.
 
     Args:
         tables: label -> grid; its columns low and high, if it has them, give the band (see `interval`).
         ax: where to draw. over: ``layer`` or ``dim``. dims: keep only these dims.
+        looks: the number of each table's colour and marker, for the same model to look the same in every picture.
 
     Raises:
         ValueError: if a column is missing, there are no rows, or ``over`` is something else.
     """
     if over not in ("layer", "dim"):
         raise ValueError(f"over is {over!r}: it must be layer or dim")
-    markers = "osD^vP*X"
     kept = {label: table if dims is None else table[table["dim"].isin(dims)] for label, table in tables.items()}
     for table in kept.values():
         need(table, ("layer", "dim", "spearman"))
     ticks = sorted({value for table in kept.values() for value in table[over]})
-    for i, (label, table) in enumerate(kept.items()):
+    for look, (label, table) in zip(looks or range(len(kept)), kept.items(), strict=True):
         line = interval(table, over)
         x = [ticks.index(value) for value in line.index]
-        ax.plot(x, line["spearman"], marker=markers[i % len(markers)], color=f"C{i % 10}", label=label)
+        ax.plot(x, line["spearman"], marker=MARKERS[look % len(MARKERS)], color=f"C{look % 10}", label=label)
         if line["low"].notna().all():
-            ax.fill_between(x, line["low"], line["high"], color=f"C{i % 10}", alpha=0.2, linewidth=0)
+            ax.fill_between(x, line["low"], line["high"], color=f"C{look % 10}", alpha=0.2, linewidth=0)
     ax.set_xticks(range(len(ticks)), [str(value) for value in ticks])
     words = {"layer": "layer (layers run)", "dim": "dim (coordinates kept)"}
     ax.set(xlabel=words[over], ylabel="Spearman x 100")

@@ -8,10 +8,10 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import GRID_COLOURS, need
+from twodmse.plots.grids import GRID_COLOURS, MARKERS, need
 
 SIGNED_COLOURS = "PuOr"  # two hues told apart by colour-blind readers, white at 0
-MARKERS, LINES = "osD^vP*X", ["-", "--", "-.", ":"]
+LINES = ["-", "--", "-.", ":"]
 SHAPES = {  # columns of `anisotropy` and `alignment_uniformity`, with their axis
     "mean_cosine": "mean cosine of two texts",
     "effective_rank": "effective rank (directions)",
@@ -22,23 +22,33 @@ SHAPES = {  # columns of `anisotropy` and `alignment_uniformity`, with their axi
 
 
 def layer_curves(
-    tables: Mapping[str, pd.DataFrame], ax: Axes, column: str, label: str = "", dim: int | None = None
+    tables: Mapping[str, pd.DataFrame],
+    ax: Axes,
+    column: str,
+    label: str = "",
+    dim: int | None = None,
+    looks: Sequence[int] | None = None,
 ) -> Axes:
     """One column of a probe over the layers, one line a model.
 
     Args:
         tables: label -> rows with layer, dim and the column, one a cell. ax: where to draw.
         column: what to draw. label: of the vertical axis. dim: the cut width; None means each table's largest.
+        looks: as `curves`.
 
     Raises:
         ValueError: if a column is missing, or a table has no rows of that dim.
     """
-    for i, (name, table) in enumerate(tables.items()):
+    for look, (name, table) in zip(looks or range(len(tables)), tables.items(), strict=True):
         need(table, ("layer", "dim", column))
         width = table["dim"].max() if dim is None else dim
         kept = table[table["dim"] == width].sort_values("layer")
         need(kept, ())
-        style = {"marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)]}
+        style = {
+            "marker": MARKERS[look % len(MARKERS)],
+            "linestyle": LINES[look % len(LINES)],
+            "color": f"C{look % 10}",
+        }
         ax.plot(kept["layer"], kept[column], label=f"{name}, d = {width}", **style)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="layer (0: embeddings)", ylabel=label or column)
