@@ -91,6 +91,19 @@ def test_noise_that_two_models_share_cancels(data):
     assert alone.std() > 0.5
 
 
+def test_seeds_are_compared_one_by_one_where_both_models_have_them(data):
+    cells = pd.read_csv(data / "study_cells.csv")
+    cells.loc[(cells["model"] == "2dmse") & (cells["seed"] == 1), "spearman"] += 3
+    lacking = (cells["model"] == "independent 4") & (cells["seed"] == 1)
+    untrained = (cells["model"] == "untouched") & (cells["seed"] == 1)
+    cells[~lacking & ~untrained].to_csv(data / "study_cells.csv", index=False)
+    study = Study.read(data)
+    assert study.seed_differences("full", "2dmse", [1, 2]) == pytest.approx([8.0, 11.0])
+    assert study.seed_differences("independent", "2dmse", [1, 2]) == pytest.approx([-1.0, 2.0])
+    assert study.seed_differences("independent", "2dmse", range(1, 6)) == pytest.approx([-1.0])  # not of all depths
+    assert study.seed_differences("untouched", "2dmse", [6], whole=True) == pytest.approx([10.0, 13.1])
+
+
 def test_runs_that_did_not_end_do_not_count(data):
     runs = pd.read_csv(data / "study_runs.csv")
     runs[runs["run"] != "2dmse-s1"].to_csv(data / "study_runs.csv", index=False)
@@ -106,6 +119,9 @@ def test_verdicts():
     assert claims.verdict(0.1, 0.5) == "holds"
     assert claims.verdict(-0.5, -0.1) == "does not hold"
     assert claims.verdict(-0.1, 0.1) == "open"
+    assert claims.verdict(0.1, 0.5, 0.4, -0.1) == "open"  # one seed says otherwise
+    assert claims.verdict(-0.5, -0.1, -0.4, 0.1) == "open"
+    assert claims.verdict(0.1, 0.5, 0.4, 0.2) == "holds"
 
 
 def test_every_claim_gets_its_numbers_and_verdict(data):
@@ -113,6 +129,7 @@ def test_every_claim_gets_its_numbers_and_verdict(data):
     lifted = rows["2DMSE lifts the layers below the last"]
     assert (lifted["first"], lifted["second"]) == ("`untouched` 13.22", "`2dmse` 23.22")
     assert lifted["difference"] == "+10.00 (+10.00 to +10.00)"
+    assert lifted["seed by seed"] == "+9.95, +10.05"  # the untouched's mean counts for every seed
     assert lifted["verdict"] == "holds"
     assert rows["Scaled-down models beat independently trained ones"]["verdict"] == "does not hold"
     assert rows["The weights by depth of the authors' second version help"]["verdict"] == "not tested here"
@@ -131,6 +148,13 @@ def test_the_other_blocks(data):
     assert "`grid` 2 of 3" in claims.coverage(data)
     assert "| 6 | 17.05 | 19.05 |" in claims.real(data)
     assert "is 0.15 TFLOP and took 2.0 s (75 GFLOP/s, threads: 1, a device" in claims.paper_plan(data)
+
+
+def test_precisions_are_told_apart_on_one_seed(data, tmp_path):
+    assert "not tested here" in claims.precision(data)
+    words = claims.precision(write_study(tmp_path / "both", ["2dmse", "2dmse, float32"]))
+    assert "cell (6, 384): 22.00 and 27.00." in words
+    assert "layers 1 to 5, mean of the dims: 18.17 and 23.17; layer 6" in words
 
 
 @pytest.mark.parametrize("model", ["st2d", "grid"])

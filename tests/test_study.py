@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from twodmse import study
 from twodmse.cli import app
-from twodmse.plans import ABLATIONS, PLANS, TOKENS, Plan, Trial, step_bytes, step_flops, trials
+from twodmse.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, Plan, Trial, step_bytes, step_flops, trials
 from twodmse.study import CELLS, DRAWS, KEPT_DRAWS, KL, RUNS, SWEEP, best_rate, in_turn, overview, run_study
 
 MINILM = PLANS["minilm"]
@@ -26,7 +26,8 @@ def test_the_plan_holds_every_run_of_the_study():
     assert (counts[["untouched", "2dmse-weighted", "ese", "st2d", "starbucks"]] == 1).all()
     assert (counts[list(ABLATIONS)] == 2).all()
     assert (counts[[f"independent {n}" for n in range(1, 6)]] == 2).all()
-    assert len(names) == 12 + 5 + 6 + 10
+    assert counts[FLOAT32] == 1
+    assert len(names) == 12 + 5 + 6 + 10 + 1
     assert all(t.layers == int(t.model[-1]) for t in MINILM.trials if t.model.startswith("independent"))
     assert {t.name: t.layers for t in MINILM.trials if t.model == "2dmse"} == {f"2dmse-s{s}": None for s in range(3)}
 
@@ -104,6 +105,7 @@ def test_a_study_writes_every_run_down_and_a_second_call_changes_nothing(plan, t
         assert runs.loc[f"{model}-s0", "lr"] == best_rate(found[SWEEP], model)
     assert runs.loc["independent-2-s0", "lr"] == best_rate(found[SWEEP], "independent")
     assert list(runs.loc[["untouched-s0", "2dmse-s0"], "steps"]) == [0, 3]
+    assert set(runs["precision"]) == {"fp32"}  # as the plan asks, whatever the machine would choose
     sizes = found[CELLS].groupby("run").size()
     assert sizes["2dmse-s0"] == 2 * LAYERS * 3
     assert sizes["independent-3-s0"] == 2 * 3

@@ -15,6 +15,7 @@ ABLATIONS = {
     "2dmse, no alignment": {"alignment": False},
     "2dmse, no cut dims": {"matryoshka": False},
 }
+FLOAT32 = "2dmse, float32"  # what mixed precision changes
 INDEPENDENT = "independent"  # models of their own depth, each cut first and then trained with mrl
 
 
@@ -109,7 +110,10 @@ PLANS = {
         data="all-nli",
         steps=517,
         batch_size=64,
-        trials=trials(depths=(3, 1, 2, 4, 5), swept=True),
+        trials=(
+            *trials(depths=(3, 1, 2, 4, 5), swept=True),
+            Trial(FLOAT32, settings={"recipe": "2dmse", "precision": "fp32"}, rate_of="2dmse"),
+        ),
         settings={"save_every": 200},
         rates=(5e-5, 1.5e-4, 4e-4),
         sweep_steps=60,

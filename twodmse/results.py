@@ -96,8 +96,13 @@ class Study:
 
     def score(self, model: str, layers: Sequence[int], dims: Sequence[int]) -> float:
         """Mean Spearman x 100 over tasks, seeds and cells."""
+        return float(self.seed_scores(model, layers, dims).mean())
+
+    def seed_scores(self, model: str, layers: Sequence[int], dims: Sequence[int]) -> pd.Series:
+        """Mean Spearman x 100 over tasks and cells of each seed that has all the layers, by seed."""
         cells = self.grid(model, dims)
-        return float(cells[cells["layer"].isin(layers)].groupby("seed")["spearman"].mean().mean())
+        seeds = cells[cells["layer"].isin(layers)].groupby("seed")
+        return seeds["spearman"].mean()[seeds["layer"].nunique() == len(layers)]
 
     def resampled(self, model: str, layers: Sequence[int], whole: bool = False) -> np.ndarray:
         """The same score in each of the stored resamples of the tasks' pairs: (R,).
@@ -117,16 +122,31 @@ class Study:
         """``second`` minus ``first`` with its 95% interval by the paired bootstrap over the tasks' pairs.
 
         Each model is the mean of its seeds; the interval says what another draw of test pairs could change, not what
-        another seed could.
+        another seed could: `seed_differences`.
 
         Returns:
             difference, low, high, Spearman x 100.
         """
-        dims = [self.width] if whole else DIMS
+        dims = self.counted(whole)
         value = self.score(second, layers, dims) - self.score(first, layers, dims)
         draws = self.resampled(second, layers, whole) - self.resampled(first, layers, whole)
         low, high = np.percentile(draws, [2.5, 97.5])
         return {"difference": value, "low": float(low), "high": float(high)}
+
+    def seed_differences(self, first: str, second: str, layers: Sequence[int], whole: bool = False) -> list[float]:
+        """``second`` minus ``first`` in each seed that both have: same data, same order. The untouched has every seed.
+
+        Returns:
+            Spearman x 100, one a seed, in their order.
+        """
+        ours, theirs = (self.seed_scores(model, layers, self.counted(whole)) for model in (second, first))
+        if first == UNTOUCHED:
+            return (ours - theirs.mean()).tolist()
+        return (ours - theirs).dropna().tolist()
+
+    def counted(self, whole: bool) -> Sequence[int]:
+        """The dims that count: the full width, or those of every mean."""
+        return [self.width] if whole else DIMS
 
     @property
     def below(self) -> range:

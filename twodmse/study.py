@@ -157,7 +157,9 @@ def study_trial(plan: Plan, trial: Trial, out: Path, work: Path, here: Mapping[s
     facts |= {"recipe": trial.settings.get("recipe", ""), "layers": encoder.num_layers}
     facts |= {"switches": trial.switches(), "lr": trial.settings.get("lr", 0.0), "batch_size": plan.batch_size}
     facts |= {"data": plan.data, "backbone": plan.backbone, "seconds": round(seconds, 1)}
-    add_rows(out / f"{RUNS}.csv", pd.DataFrame([{**facts, **here}]), work)
+    asked = (plan.settings | trial.settings).get("precision", "auto")
+    facts |= here if asked == "auto" else here | {"precision": asked}
+    add_rows(out / f"{RUNS}.csv", pd.DataFrame([facts]), work)
 
 
 def trained(plan: Plan, trial: Trial, steps: int, work: Path) -> tuple[Encoder, float]:
