@@ -189,3 +189,18 @@ def test_curves_of_grids_with_other_layers_stand_at_their_own_layers():
     assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "3"]
     with pytest.raises(ValueError, match="over is 'task': it must be layer or dim"):
         plots.curves({"x": GRID}, axes(), over="task")
+
+
+def test_differences_are_hollow_where_the_interval_or_a_seed_says_otherwise():
+    rows = [
+        ("sure", 1.0, 0.5, 1.5, [0.8, 1.2]),
+        ("a seed", 1.0, 0.5, 1.5, [-0.1, 2.1]),
+        ("pairs", 0.1, -1.0, 1.2, [0.1]),
+    ]
+    table = pd.DataFrame(rows, columns=["label", "difference", "low", "high", "seeds"])
+    ax = plots.difference_dots(table, axes())
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [dot.get_markerfacecolor() for dot in dots] == ["C0", "white", "white"]
+    assert [list(line.get_xdata()) for line in ax.lines if line.get_marker() == "|"] == [row[-1] for row in rows]
+    without = plots.difference_dots(table.drop(columns="seeds"), axes())
+    assert [d.get_markerfacecolor() for d in without.lines if d.get_marker() == "o"] == ["C0", "C0", "white"]

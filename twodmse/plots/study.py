@@ -43,10 +43,11 @@ def heatmap_rows(grids: Mapping[str, pd.DataFrame], title: str = "", across: int
 
 
 def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
-    """Differences as dots with their 95% intervals, one row each, the first on top; hollow where 0 lies within.
+    """Differences as dots with their 95% intervals, one row each, the first on top; hollow where the sign is not sure.
 
     Args:
-        table: columns label, difference, low, high (Spearman x 100). ax: where to draw. title: above it.
+        table: columns label, difference, low, high (Spearman x 100) and, if it has it, seeds: a list of the differences
+            of each seed, drawn as ticks below. ax: where to draw. title: above it.
 
     Raises:
         ValueError: if a column is missing or there are no rows.
@@ -55,7 +56,10 @@ def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
     places = np.arange(len(table))[::-1]
     ax.axvline(0, color="0.4", linewidth=1)
     for place, row in zip(places, table.itertuples(), strict=True):
-        sure = row.low > 0 or row.high < 0
+        seeds = getattr(row, "seeds", [])
+        ends = [row.low, row.high, *seeds]
+        sure = min(ends) > 0 or max(ends) < 0
+        ax.plot(seeds, [place - 0.25] * len(seeds), "|", color="C1", markeredgewidth=2, zorder=3)
         ax.plot([row.low, row.high], [place, place], color="C0", linewidth=2, zorder=2)
         ax.plot(row.difference, place, "o", color="C0", markerfacecolor="C0" if sure else "white", zorder=3)
     ax.set_yticks(places, table["label"])
