@@ -98,10 +98,24 @@ def test_seeds_are_compared_one_by_one_where_both_models_have_them(data):
     untrained = (cells["model"] == "untouched") & (cells["seed"] == 1)
     cells[~lacking & ~untrained].to_csv(data / "study_cells.csv", index=False)
     study = Study.read(data)
-    assert study.seed_differences("full", "2dmse", [1, 2]) == pytest.approx([8.0, 11.0])
-    assert study.seed_differences("independent", "2dmse", [1, 2]) == pytest.approx([-1.0, 2.0])
-    assert study.seed_differences("independent", "2dmse", range(1, 6)) == pytest.approx([-1.0])  # not of all depths
-    assert study.seed_differences("untouched", "2dmse", [6], whole=True) == pytest.approx([10.0, 13.1])
+
+    def gaps(*places, **more):
+        return study.seed_pairs(*places, **more).eval("second - first").tolist()
+
+    assert gaps("full", "2dmse", [1, 2]) == pytest.approx([8.0, 11.0])
+    assert gaps("independent", "2dmse", [1, 2]) == pytest.approx([-1.0, 2.0])
+    assert gaps("independent", "2dmse", range(1, 6)) == pytest.approx([-1.0])  # not of all depths
+    assert gaps("untouched", "2dmse", [6], whole=True) == pytest.approx([10.0, 13.1])
+
+
+def test_a_seed_that_one_model_lacks_does_not_move_a_difference(data):
+    runs, draws = pd.read_csv(data / "study_runs.csv"), pd.read_csv(data / "study_draws.csv")
+    runs[runs["run"] != "full-s1"].to_csv(data / "study_runs.csv", index=False)
+    numbers = [name for name in draws if name.startswith("draw_")]
+    draws.loc[draws["run"] == "2dmse-s1", numbers] += 100
+    draws.to_csv(data / "study_draws.csv", index=False)
+    found = Study.read(data).difference("full", "2dmse", range(1, 6))
+    assert list(found.values()) == pytest.approx([8.0, 8.0, 8.0])
 
 
 def test_runs_that_did_not_end_do_not_count(data):
@@ -147,6 +161,7 @@ def test_the_other_blocks(data):
     assert "`ese` 0 of 1" in claims.coverage(data)
     assert "`grid` 2 of 3" in claims.coverage(data)
     assert "| 6 | 17.05 | 19.05 |" in claims.real(data)
+    assert "means over seeds (full 2, mrl 2, 2dmse 2, st2d 2, grid 2)" in claims.real(data)
     assert "is 0.15 TFLOP and took 2.0 s (75 GFLOP/s, threads: 1, a device" in claims.paper_plan(data)
 
 

@@ -33,10 +33,11 @@ class Comparison:
         row = {"claim": self.words, "where": where, "first": "", "second": "", "difference": "", "seed by seed": ""}
         if not study.has(self.first, self.second):
             return row | {"verdict": UNTESTED}
-        dims = study.counted(whole)
         found = study.difference(self.first, self.second, layers, whole)
-        seeds = study.seed_differences(self.first, self.second, layers, whole)
-        row["first"], row["second"] = (f"`{m}` {study.score(m, layers, dims):.2f}" for m in (self.first, self.second))
+        pairs = study.seed_pairs(self.first, self.second, layers, whole)
+        seeds = pairs["second"] - pairs["first"]
+        row["first"] = f"`{self.first}` {pairs['first'].mean():.2f}"
+        row["second"] = f"`{self.second}` {pairs['second'].mean():.2f}"
         row["difference"] = f"{found['difference']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
         row["seed by seed"] = ", ".join(f"{difference:+.2f}" for difference in seeds)
         return row | {"verdict": verdict(found["low"], found["high"], *seeds)}
@@ -190,9 +191,10 @@ def real(data: Path) -> str:
         for model in models
     }
     below = ", ".join(f"{model} {study.score(model, study.below, DIMS):.2f}" for model in models)
+    seeds = ", ".join(f"{model} {study.seeds(model)}" for model in models[1:])
     return (
         f"all-MiniLM-L6-v2, {study.runs['steps'].max()} steps of 64 triplets of `all-nli` (a sample of SNLI), "
-        "scored on STS12 to STS16, STS-B and SICK-R. Mean Spearman x 100 of each layer at the full width:\n\n"
-        f"{markdown(pd.DataFrame(rows, index=pd.Index(layers, name='layer')))}\n\n"
+        f"scored on STS12 to STS16, STS-B and SICK-R; means over seeds ({seeds}). Mean Spearman x 100 of each layer at "
+        f"the full width:\n\n{markdown(pd.DataFrame(rows, index=pd.Index(layers, name='layer')))}\n\n"
         f"Mean over the cells of the layers below the last and the dims {', '.join(map(str, DIMS))}: {below}.\n"
     )

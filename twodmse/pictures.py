@@ -95,12 +95,11 @@ def study_ablation(data: Path) -> Figure:
     }
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.6), sharey=True, layout="constrained")
     for ax, (title, (layers, whole)) in zip(axes, places.items(), strict=True):
-        rows = [
-            {"label": model.removeprefix("2dmse, no "), **study.difference(model, "2dmse", layers, whole)}
-            | {"seeds": study.seed_differences(model, "2dmse", layers, whole)}
-            for model in ABLATIONS
-            if study.has(model, "2dmse")
-        ]
+        rows = []
+        for model in shown(study, tuple(ABLATIONS)):
+            seeds = study.seed_pairs(model, "2dmse", layers, whole).eval("second - first")
+            found = study.difference(model, "2dmse", layers, whole)
+            rows.append({"label": model.removeprefix("2dmse, no "), "seeds": seeds.tolist(), **found})
         plots.difference_dots(pd.DataFrame(rows), ax, title)
     figure.suptitle(
         "What a part of the objective adds: 2dmse minus 2dmse without it (bars: 95% over test pairs, ticks: seeds)",

@@ -104,13 +104,28 @@ class Study:
         seeds = cells[cells["layer"].isin(layers)].groupby("seed")
         return seeds["spearman"].mean()[seeds["layer"].nunique() == len(layers)]
 
-    def resampled(self, model: str, layers: Sequence[int], whole: bool = False) -> np.ndarray:
+    def seed_pairs(self, first: str, second: str, layers: Sequence[int], whole: bool = False) -> pd.DataFrame:
+        """The scores of two models in each seed that both have: same data, same order. The untouched has every seed.
+
+        Returns:
+            Columns first and second, Spearman x 100, indexed by seed.
+        """
+        ours, theirs = (self.seed_scores(model, layers, self.counted(whole)) for model in (first, second))
+        if first == UNTOUCHED:
+            return pd.DataFrame({"first": ours.mean(), "second": theirs})
+        return pd.DataFrame({"first": ours, "second": theirs}).dropna()
+
+    def resampled(
+        self, model: str, layers: Sequence[int], whole: bool = False, seeds: Sequence[int] | None = None
+    ) -> np.ndarray:
         """The same score in each of the stored resamples of the tasks' pairs: (R,).
 
         Args:
             model: its name. layers: that count. whole: the full width, instead of the mean over the plan's dims.
+            seeds: that count; None means all.
         """
         rows = self.finished(self.draws)
+        rows = rows if seeds is None else rows[rows["seed"].isin(seeds)]
         names = {n: f"{INDEPENDENT} {n}" if model == INDEPENDENT else model for n in layers}
         kept = [
             rows[(rows["model"] == name) & (rows["mean"] == (f"cell {n} {self.width}" if whole else f"layer {n}"))]
@@ -121,28 +136,18 @@ class Study:
     def difference(self, first: str, second: str, layers: Sequence[int], whole: bool = False) -> dict[str, float]:
         """``second`` minus ``first`` with its 95% interval by the paired bootstrap over the tasks' pairs.
 
-        Each model is the mean of its seeds; the interval says what another draw of test pairs could change, not what
-        another seed could: `seed_differences`.
+        Each model is the mean of the seeds that both have; the interval says what another draw of test pairs could
+        change, not what another seed could: `seed_pairs`.
 
         Returns:
             difference, low, high, Spearman x 100.
         """
-        dims = self.counted(whole)
-        value = self.score(second, layers, dims) - self.score(first, layers, dims)
-        draws = self.resampled(second, layers, whole) - self.resampled(first, layers, whole)
+        pairs = self.seed_pairs(first, second, layers, whole)
+        theirs = self.resampled(first, layers, whole, None if first == UNTOUCHED else pairs.index)
+        draws = self.resampled(second, layers, whole, pairs.index) - theirs
         low, high = np.percentile(draws, [2.5, 97.5])
-        return {"difference": value, "low": float(low), "high": float(high)}
-
-    def seed_differences(self, first: str, second: str, layers: Sequence[int], whole: bool = False) -> list[float]:
-        """``second`` minus ``first`` in each seed that both have: same data, same order. The untouched has every seed.
-
-        Returns:
-            Spearman x 100, one a seed, in their order.
-        """
-        ours, theirs = (self.seed_scores(model, layers, self.counted(whole)) for model in (second, first))
-        if first == UNTOUCHED:
-            return (ours - theirs.mean()).tolist()
-        return (ours - theirs).dropna().tolist()
+        value = (pairs["second"] - pairs["first"]).mean()
+        return {"difference": float(value), "low": float(low), "high": float(high)}
 
     def counted(self, whole: bool) -> Sequence[int]:
         """The dims that count: the full width, or those of every mean."""
