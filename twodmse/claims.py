@@ -34,13 +34,11 @@ class Comparison:
         if not study.has(self.first, self.second):
             return row | {"verdict": UNTESTED}
         found = study.difference(self.first, self.second, layers, whole)
-        pairs = study.seed_pairs(self.first, self.second, layers, whole)
-        seeds = pairs["second"] - pairs["first"]
-        row["first"] = f"`{self.first}` {pairs['first'].mean():.2f}"
-        row["second"] = f"`{self.second}` {pairs['second'].mean():.2f}"
+        row["first"] = f"`{self.first}` {found['first']:.2f}"
+        row["second"] = f"`{self.second}` {found['second']:.2f}"
         row["difference"] = f"{found['difference']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})"
-        row["seed by seed"] = ", ".join(f"{difference:+.2f}" for difference in seeds)
-        return row | {"verdict": verdict(found["low"], found["high"], *seeds)}
+        row["seed by seed"] = ", ".join(f"{difference:+.2f}" for difference in found["seeds"])
+        return row | {"verdict": verdict(found["low"], found["high"], *found["seeds"])}
 
 
 PLACES: dict[str, Callable[[Study], tuple[str, range | list[int], bool]]] = {
@@ -151,13 +149,13 @@ def coverage(data: Path) -> str:
 def precision(data: Path) -> str:
     """What training in mixed precision changes: one seed, trained both ways."""
     study = Study.read(data)
-    if not study.has(FLOAT32, "2dmse"):
-        return "No recipe is stored in both precisions: not tested here."
     words = []
-    for place in ("below", "last", "full"):
-        where, layers, whole = PLACES[place](study)
-        both = (study.seed_scores(model, layers, study.counted(whole)).get(0) for model in (FLOAT32, "2dmse"))
-        words.append(where + ": " + " and ".join("not stored" if value is None else f"{value:.2f}" for value in both))
+    for place in PLACES.values():
+        where, layers, whole = place(study)
+        pairs = study.seed_pairs(FLOAT32, "2dmse", layers, whole)
+        if 0 not in pairs.index:
+            return "Seed 0 of `2dmse` is not stored in both precisions: not tested here."
+        words.append(f"{where}: {pairs.at[0, 'first']:.2f} and {pairs.at[0, 'second']:.2f}")
     return f"Seed 0 of `2dmse` was trained in float32 and in bfloat16. {'; '.join(words)}."
 
 

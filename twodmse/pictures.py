@@ -95,11 +95,10 @@ def study_ablation(data: Path) -> Figure:
     }
     figure, axes = plt.subplots(1, 3, figsize=(11, 2.6), sharey=True, layout="constrained")
     for ax, (title, (layers, whole)) in zip(axes, places.items(), strict=True):
-        rows = []
-        for model in shown(study, tuple(ABLATIONS)):
-            seeds = study.seed_pairs(model, "2dmse", layers, whole).eval("second - first")
-            found = study.difference(model, "2dmse", layers, whole)
-            rows.append({"label": model.removeprefix("2dmse, no "), "seeds": seeds.tolist(), **found})
+        rows = [
+            {"label": model.removeprefix("2dmse, no "), **study.difference(model, "2dmse", layers, whole)}
+            for model in shown(study, tuple(ABLATIONS))
+        ]
         plots.difference_dots(pd.DataFrame(rows), ax, title)
     figure.suptitle(
         "What a part of the objective adds: 2dmse minus 2dmse without it (bars: 95% over test pairs, ticks: seeds)",

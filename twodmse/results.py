@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,21 +134,23 @@ class Study:
         ]
         return np.mean([part.filter(like="draw_").mean().to_numpy() for part in kept], axis=0)
 
-    def difference(self, first: str, second: str, layers: Sequence[int], whole: bool = False) -> dict[str, float]:
+    def difference(self, first: str, second: str, layers: Sequence[int], whole: bool = False) -> dict[str, Any]:
         """``second`` minus ``first`` with its 95% interval by the paired bootstrap over the tasks' pairs.
 
         Each model is the mean of the seeds that both have; the interval says what another draw of test pairs could
         change, not what another seed could: `seed_pairs`.
 
         Returns:
-            difference, low, high, Spearman x 100.
+            first, second (their means), difference, low, high, and seeds, a list of the differences seed by seed;
+            Spearman x 100.
         """
         pairs = self.seed_pairs(first, second, layers, whole)
         theirs = self.resampled(first, layers, whole, None if first == UNTOUCHED else pairs.index)
         draws = self.resampled(second, layers, whole, pairs.index) - theirs
         low, high = np.percentile(draws, [2.5, 97.5])
-        value = (pairs["second"] - pairs["first"]).mean()
-        return {"difference": float(value), "low": float(low), "high": float(high)}
+        seeds = pairs["second"] - pairs["first"]
+        found = {**pairs.mean(), "difference": seeds.mean(), "low": low, "high": high}
+        return {name: float(value) for name, value in found.items()} | {"seeds": seeds.tolist()}
 
     def counted(self, whole: bool) -> Sequence[int]:
         """The dims that count: the full width, or those of every mean."""

@@ -191,15 +191,20 @@ def curves(
     for look, (label, table) in zip(looks or range(len(kept)), kept.items(), strict=True):
         line = interval(table, over)
         x = [ticks.index(value) for value in line.index]
-        ax.plot(x, line["spearman"], marker=MARKERS[look % len(MARKERS)], color=f"C{look % 10}", label=label)
+        ax.plot(x, line["spearman"], label=label, **line_style(look))
         if line["low"].notna().all():
-            ax.fill_between(x, line["low"], line["high"], color=f"C{look % 10}", alpha=0.2, linewidth=0)
+            ax.fill_between(x, line["low"], line["high"], color=line_style(look)["color"], alpha=0.2, linewidth=0)
     ax.set_xticks(range(len(ticks)), [str(value) for value in ticks])
     words = {"layer": "layer (layers run)", "dim": "dim (coordinates kept)"}
     ax.set(xlabel=words[over], ylabel="Spearman x 100")
     ax.grid(alpha=0.3)
     ax.legend(fontsize=8)
     return ax
+
+
+def line_style(look: int) -> dict[str, str]:
+    """The marker and the colour of line number ``look``."""
+    return {"marker": MARKERS[look % len(MARKERS)], "color": f"C{look % 10}"}
 
 
 def interval(table: pd.DataFrame, over: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import GRID_COLOURS, MARKERS, need
+from twodmse.plots.grids import GRID_COLOURS, MARKERS, line_style, need
 
 SIGNED_COLOURS = "PuOr"  # two hues told apart by colour-blind readers, white at 0
 LINES = ["-", "--", "-.", ":"]
@@ -44,11 +44,7 @@ def layer_curves(
         width = table["dim"].max() if dim is None else dim
         kept = table[table["dim"] == width].sort_values("layer")
         need(kept, ())
-        style = {
-            "marker": MARKERS[look % len(MARKERS)],
-            "linestyle": LINES[look % len(LINES)],
-            "color": f"C{look % 10}",
-        }
+        style = line_style(look) | {"linestyle": LINES[look % len(LINES)]}
         ax.plot(kept["layer"], kept[column], label=f"{name}, d = {width}", **style)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="layer (0: embeddings)", ylabel=label or column)
