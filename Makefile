@@ -21,7 +21,7 @@ quickstart: $(VENV)/installed ## train 2dmse and a baseline on the bundled corpu
 	$(BIN)/twodmse quickstart --out $(OUT)
 
 notebooks: $(VENV)/installed ## run every notebook from top to bottom and clean it (TIMINGS=--timings renews measured times)
-	$(BIN)/python -m twodmse.notebooks $(TIMINGS) notebooks/*.ipynb
+	$(BIN)/python -m twodmse.study.notebooks $(TIMINGS) notebooks/*.ipynb
 
 test: $(VENV)/installed ## run the quick offline tests in JOBS processes (2); MARKS= runs all of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "$(MARKS)"
@@ -34,7 +34,7 @@ study: $(VENV)/installed ## do the runs of the study that figures/data lacks (ho
 
 figures: $(VENV)/installed ## draw every picture, and write every number of the prose, from the stored tables
 	$(BIN)/twodmse figures --out figures
-	$(BIN)/python -m twodmse.report README.md figures/CLAIMS.md twodmse/resources/corpus/DATA_CARD.md
+	$(BIN)/python -m twodmse.study.report README.md figures/CLAIMS.md twodmse/resources/corpus/DATA_CARD.md
 
 lint: $(VENV)/installed ## check style
 	$(BIN)/ruff check .

@@ -22,9 +22,9 @@ from transformers import (
     RobertaModel,
 )
 
-from twodmse.data import TextSet
-from twodmse.encoder import Encoder
-from twodmse.folders import Layout
+from twodmse.data.sets import TextSet
+from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.storage import Layout
 
 WORDS = ("a man woman dog cat plays eats sees runs the in on park house red blue big small not never two three").split()  # noqa: SIM905
 LAYERS, DIM, VOCAB = 4, 32, 40

@@ -7,12 +7,14 @@ import torch
 from conftest import DIM, LAYERS, tiny_encoder
 from typer.testing import CliRunner
 
-from twodmse import Encoder, bench, measure
-from twodmse.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
+from twodmse import Encoder
 from twodmse.cli import app
-from twodmse.data import load_texts
-from twodmse.evaluation import sts_grid
-from twodmse.recipes import RECIPES
+from twodmse.data.sets import load_texts
+from twodmse.efficiency import bench
+from twodmse.efficiency import timing as measure
+from twodmse.efficiency.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
+from twodmse.evaluation.grid import sts_grid
+from twodmse.objectives.recipes import RECIPES
 
 runner = CliRunner()
 

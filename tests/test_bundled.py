@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twodmse import Encoder, folders
+from twodmse import Encoder
+from twodmse.encoder import storage as folders
 from twodmse.quickstart import quickstart, summary
 
 pytestmark = pytest.mark.slow

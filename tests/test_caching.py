@@ -6,12 +6,12 @@ import pytest
 import torch
 from conftest import settled, tiny_encoder
 
-from twodmse.caching import cached_step
-from twodmse.data import Collator
-from twodmse.objectives import BaseLoss, objective
-from twodmse.recipes import RECIPES, Recipe
-from twodmse.trainer import set_dropout
-from twodmse.training import train_encoder
+from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.objectives.recipes import RECIPES, Recipe
+from twodmse.training.batches import Collator
+from twodmse.training.gradcache import cached_step
+from twodmse.training.runs import train_encoder
+from twodmse.training.trainer import set_dropout
 
 
 def gradients(backbone):
@@ -70,8 +70,9 @@ def test_a_run_with_cached_gradients_is_the_same_run(triplets, tmp_path):
 
 BLOCKWISE = """
 import torch
-from twodmse import caching, losses
-from twodmse.measure import peak_memory
+from twodmse.training import gradcache as caching
+from twodmse.objectives import losses
+from twodmse.efficiency.timing import peak_memory
 caching.return_large_blocks()
 target, vectors = torch.randn(2, 3072, 128)
 vectors.requires_grad_()
@@ -90,7 +91,7 @@ def test_freed_blocks_are_given_back():
 def test_only_a_run_in_chunks_changes_how_memory_is_given_back(chunk, called, triplets, tmp_path, monkeypatch):
     from test_training import config
 
-    from twodmse import trainer
+    from twodmse.training import trainer
 
     calls = []
     monkeypatch.setattr(trainer, "return_large_blocks", lambda: calls.append(1))

@@ -3,8 +3,8 @@ import pytest
 import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder
 
-from twodmse.cascade import Cascade, cascade_table, nearest, run_layers
-from twodmse.encoder import normalise
+from twodmse.encoder.encoder import normalise
+from twodmse.evaluation.cascade import Cascade, cascade_table, nearest, run_layers
 
 DOCUMENTS, QUERIES = sentences(40, seed=3), sentences(6, seed=4)
 
@@ -128,7 +128,7 @@ def test_the_deep_cell_is_the_last_one_if_none_is_named(encoder):
 
 
 def test_nearest_over_several_blocks(monkeypatch):
-    monkeypatch.setattr("twodmse.cascade.QUERY_BLOCK", 3)
+    monkeypatch.setattr("twodmse.evaluation.cascade.QUERY_BLOCK", 3)
     rng = np.random.default_rng(0)
     queries, documents = normalise(rng.normal(size=(8, 5))), normalise(rng.normal(size=(20, 5)))
     expected = [sorted(range(20), key=lambda i: -(documents[i] @ q))[:4] for q in queries]

@@ -8,13 +8,14 @@ from conftest import DIM, LAYERS, sentences, tiny_encoder
 from scipy.stats import rankdata, spearmanr
 from typer.testing import CliRunner
 
-from twodmse import compare, records
 from twodmse.cli import app
-from twodmse.compare import compare_models, minus_published, overall, published, published_grid
-from twodmse.data import STS_TASKS, TextSet
-from twodmse.encoder import Encoder
-from twodmse.evaluation import resample_counts, sts_grid
-from twodmse.records import read_grid_json, write_grid_json
+from twodmse.data.sets import STS_TASKS, TextSet
+from twodmse.encoder.encoder import Encoder
+from twodmse.evaluation import compare, published, records
+from twodmse.evaluation.compare import compare_models, overall
+from twodmse.evaluation.grid import resample_counts, sts_grid
+from twodmse.evaluation.published import minus_published, published_grid, published_names
+from twodmse.evaluation.records import read_grid_json, write_grid_json
 
 
 def scored(name, seed, n=60):
@@ -27,7 +28,7 @@ SETS = {"one": scored("one", 5), "two": scored("two", 6, n=50)}
 
 @pytest.fixture
 def sets(monkeypatch):
-    for module in ("twodmse.compare", "twodmse.evaluation"):
+    for module in ("twodmse.evaluation.compare", "twodmse.evaluation.grid"):
         monkeypatch.setattr(f"{module}.load_pairs", SETS.__getitem__)
 
 
@@ -122,7 +123,7 @@ def test_bad_comparisons_are_refused_before_anything_is_encoded(monkeypatch, set
 
 
 def test_published_scores_are_those_printed():
-    tables = [name for name in published() if "/" not in name]
+    tables = [name for name in published_names() if "/" not in name]
     assert tables == ["reproduce_grid_7sts", "starbucks_table_a1", "layers_only_stsb", "full_size_7sts", "minilm_mteb"]
     known = [  # read off the sources
         ("reproduce_grid_7sts", "2DMSE-v1", 2, 8, "mean", 55.9),
@@ -158,7 +159,7 @@ def test_published_tables_are_tidy_and_whole(name, rows):
     assert set(grid["task"]) <= {*STS_TASKS, "mean"}
     assert grid["spearman"].between(20, 100).all()
     assert not grid.duplicated(["model", "layer", "dim", "task"]).any()
-    models = [full.removeprefix(f"{name}/") for full in published() if full.startswith(f"{name}/")]
+    models = [full.removeprefix(f"{name}/") for full in published_names() if full.startswith(f"{name}/")]
     assert set(models) == set(grid["model"])
     parts = [published_grid(f"{name}/{model}") for model in models]
     assert sum(map(len, parts)) == rows
@@ -168,10 +169,10 @@ def test_published_tables_are_tidy_and_whole(name, rows):
 
 
 def test_every_published_file_is_named_with_its_source():
-    folder = compare.files("twodmse") / "resources" / "published"
+    folder = published.files("twodmse") / "resources" / "published"
     text = (folder / "README.md").read_text()
     stems = {path.name.removesuffix(".csv") for path in folder.iterdir() if path.name.endswith(".csv")}
-    assert stems == {name for name in published() if "/" not in name}
+    assert stems == {name for name in published_names() if "/" not in name}
     assert all(f"`{stem}.csv`" in text for stem in stems)
 
 
@@ -306,7 +307,7 @@ def test_the_commit_is_that_of_this_packages_checkout(tmp_path, monkeypatch):
     package = tmp_path / "twodmse"
     package.mkdir()
     (package / "records.py").write_text("")
-    monkeypatch.setattr(records, "__file__", str(package / "records.py"))
+    monkeypatch.setattr(records, "__file__", str(package / "evaluation" / "records.py"))
     assert records.commit() is None
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
@@ -314,7 +315,9 @@ def test_the_commit_is_that_of_this_packages_checkout(tmp_path, monkeypatch):
     assert records.commit() == head
     (package / "records.py").write_text("changed")
     assert records.commit() == f"{head}-dirty"
-    monkeypatch.setattr(records, "__file__", str(package / "inside" / "records.py"))  # as site-packages in a checkout
+    monkeypatch.setattr(
+        records, "__file__", str(package / "inside" / "evaluation" / "records.py")
+    )  # as site-packages in a checkout
     assert records.commit() is None
 
 
@@ -354,8 +357,8 @@ def test_compare_prints_and_writes_the_differences(saved, tmp_path):
 
 def test_compare_with_published_scores_the_common_cells(saved, tmp_path, monkeypatch):
     published_too = [("mine", "ours", 2, 8, str(saved[2]), 50.0), ("mine", "ours", 9, 8, str(saved[2]), 50.0)]
-    table = pd.DataFrame(published_too, columns=compare.COLUMNS)
-    monkeypatch.setitem(compare.TABLES, "mine", lambda _: table)
+    table = pd.DataFrame(published_too, columns=published.PUBLISHED_COLUMNS)
+    monkeypatch.setitem(published.TABLES, "mine", lambda _: table)
     out = tmp_path / "t.csv"
     result = run("compare", saved[0], "--published", "mine", "--out", out, "--picture", tmp_path / "p.pdf")
     assert result.exit_code == 0, result.output
@@ -399,7 +402,7 @@ def test_grid_save_puts_the_grid_beside_the_model(saved):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(args, words, saved, monkeypatch):
-    monkeypatch.setattr("twodmse.encoder.Encoder.states", lambda *_: pytest.fail("encoded before checking"))
+    monkeypatch.setattr("twodmse.encoder.encoder.Encoder.states", lambda *_: pytest.fail("encoded before checking"))
     result = run(*[{"A": saved[0], "B": saved[1]}.get(a, a) for a in args])
     assert result.exit_code == 1, result.output
     message = result.stderr.strip()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from twodmse import corpus
-from twodmse.data import load_pairs, load_texts
+from twodmse.data import corpus
+from twodmse.data.sets import load_pairs, load_texts
 
 ALL = [scene for split in corpus.SPLITS for scene in corpus.scenes(split)]
 SENTENCES = [text for scene in ALL for text in scene["texts"].values()]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from conftest import WORDS, sentences, tiny_encoder
 
-from twodmse.data import Collator, DistinctBatches, TextSet, load_pairs, load_texts, noised, vocabulary_words
+from twodmse.data.sets import TextSet, load_pairs, load_texts
+from twodmse.training.batches import Collator, DistinctBatches, noised, vocabulary_words
 
 TRIPLETS = pd.DataFrame({"anchor": ["a man", "a dog"], "positive": ["the man", "the dog"], "negative": ["red", "blue"]})
 SCORED = pd.DataFrame({"sentence1": ["a man", "a dog"], "sentence2": ["the man", "the cat"], "score": [5.0, 1.5]})

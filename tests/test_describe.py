@@ -3,10 +3,11 @@
 import pytest
 from typer.testing import CliRunner
 
-from twodmse import describe, recipes
 from twodmse.cli import app
-from twodmse.describe import alignment_table, difference, recipe_difference, recipe_table
-from twodmse.recipes import RECIPES, Cell, Plan, Recipe
+from twodmse.objectives import recipes
+from twodmse.objectives import summary as describe
+from twodmse.objectives.recipes import RECIPES, Cell, Plan, Recipe
+from twodmse.objectives.summary import alignment_table, difference, recipe_difference, recipe_table
 
 COLUMNS = [
     "recipe", "sampled_layers", "sampled_dims", "cells", "layers", "dims", "weight", "alignment", "direction",

@@ -10,7 +10,7 @@ import torch
 from conftest import settled, tiny_encoder
 
 from twodmse import Encoder
-from twodmse.distributed import gather_rows, whole_gradient
+from twodmse.training.distributed import gather_rows, whole_gradient
 
 pytestmark = pytest.mark.slow
 

@@ -13,12 +13,14 @@ from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
-from twodmse import Encoder, efficiency, measure, plots
+from twodmse import Encoder, plots
 from twodmse.cli import app
-from twodmse.efficiency import best_cell, cell_costs, dim_costs, layer_costs, pareto_front, quantised_grid
-from twodmse.encoder import normalise
-from twodmse.measure import half_range, peak_memory, take_turns
-from twodmse.quantise import precision_scores, quantise, vector_bytes
+from twodmse.efficiency import costs as efficiency
+from twodmse.efficiency import timing as measure
+from twodmse.efficiency.costs import best_cell, cell_costs, dim_costs, layer_costs, pareto_front, quantised_grid
+from twodmse.efficiency.timing import half_range, peak_memory, take_turns
+from twodmse.encoder.encoder import normalise
+from twodmse.evaluation.quantise import precision_scores, quantise, vector_bytes
 
 matplotlib.use("Agg")
 runner = CliRunner()
@@ -451,7 +453,7 @@ def test_int8_scores_are_those_of_sentence_transformers(tmp_path):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-    from twodmse.data import load_pairs
+    from twodmse.data.sets import load_pairs
 
     pairs = load_pairs("mini-sts")
     encoder = Encoder.load("bundled")

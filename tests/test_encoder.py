@@ -7,9 +7,9 @@ import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder, tiny_model, tiny_tokenizer
 
 from twodmse import Encoder
-from twodmse.backbone import Backbone, cut, layer_path
-from twodmse.encoder import normalise
-from twodmse.folders import Layout
+from twodmse.encoder.backbone import Backbone, cut, layer_path
+from twodmse.encoder.encoder import normalise
+from twodmse.encoder.storage import Layout
 
 
 def test_states_have_one_slice_a_layer_and_keep_the_order(encoder, texts):

@@ -3,9 +3,9 @@ import pytest
 from conftest import DIM, LAYERS
 from scipy.stats import rankdata, spearmanr
 
-from twodmse import evaluation
-from twodmse.encoder import normalise
-from twodmse.evaluation import (
+from twodmse.encoder.encoder import normalise
+from twodmse.evaluation import grid as evaluation
+from twodmse.evaluation.grid import (
     bootstrap,
     cell_cosines,
     column_ranks,

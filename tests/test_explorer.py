@@ -14,9 +14,9 @@ import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder
 from typer.testing import CliRunner
 
-from twodmse import explorer
 from twodmse.cli import app
-from twodmse.encoder import Encoder
+from twodmse.encoder.encoder import Encoder
+from twodmse.explorer import page as explorer
 
 runner = CliRunner()
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")

@@ -15,11 +15,12 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from twodmse import Encoder, cards, exporting
-from twodmse.cards import find_origin
+from twodmse import Encoder
 from twodmse.cli import app
-from twodmse.exporting import SAMPLES, export, sample_texts
-from twodmse.folders import Layout
+from twodmse.encoder.storage import Layout
+from twodmse.export import cards, exporting
+from twodmse.export.cards import find_origin
+from twodmse.export.exporting import SAMPLES, export, sample_texts
 
 LONG = "two three red dog " * 40  # of 160 tokens, where tiny encoders read 32
 
@@ -251,7 +252,7 @@ def test_int8_vectors_that_are_no_numbers_are_refused(encoder, tmp_path, monkeyp
         exporting.onnx_vectors = lambda *_: np.full((len(SAMPLES), 8), np.nan, dtype=np.float32)
 
     monkeypatch.setattr(exporting, "onnx_vectors", exporting.onnx_vectors)  # put back at the end
-    monkeypatch.setattr(exporting, "quantise", broken)
+    monkeypatch.setattr(exporting, "quantise_weights", broken)
     with pytest.raises(ValueError, match="no numbers; nothing was written"):
         export(encoder, tmp_path / "cell", 2, 8, "onnx", int8=True)
     assert list(tmp_path.iterdir()) == []

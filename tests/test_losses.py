@@ -8,7 +8,7 @@ import torch
 from scipy.stats import pearsonr
 from torch.testing import assert_close
 
-from twodmse import losses
+from twodmse.objectives import losses
 
 torch.manual_seed(0)
 X, Y = torch.randn(5, 12), torch.randn(7, 12)

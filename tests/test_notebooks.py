@@ -11,9 +11,9 @@ import typer
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from typer.testing import CliRunner
 
-from twodmse import notebooks
-from twodmse.notebooks import WIDGET, clean, execute, keep_timings, picture, write
-from twodmse.report import loose_numbers
+from twodmse.study import notebooks
+from twodmse.study.notebooks import WIDGET, clean, execute, keep_timings, picture, write
+from twodmse.study.report import loose_numbers
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from twodmse import losses
-from twodmse.objectives import BaseLoss, objective
-from twodmse.recipes import Alignment, Cell, Plan, Recipe
+from twodmse.objectives import losses
+from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.objectives.recipes import Alignment, Cell, Plan, Recipe
 
 N, D, B = 4, 16, 12  # 4 triplets
 

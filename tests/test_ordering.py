@@ -7,10 +7,11 @@ import pytest
 import torch
 from conftest import sentences, tiny_encoder
 
-from twodmse import TrainConfig, training
-from twodmse.data import TextSet
-from twodmse.ordering import best_order, reorder
-from twodmse.training import train_encoder
+from twodmse import TrainConfig
+from twodmse.data.sets import TextSet
+from twodmse.training import runs as training
+from twodmse.training.ordering import best_order, reorder
+from twodmse.training.runs import train_encoder
 
 
 def test_every_layer_has_its_coordinates_in_the_new_order(architecture):

@@ -9,9 +9,9 @@ from conftest import tiny_encoder
 from torch import nn
 from torch.testing import assert_close
 
-from twodmse.data import Collator
-from twodmse.objectives import BaseLoss, objective
-from twodmse.recipes import Recipe
+from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.objectives.recipes import Recipe
+from twodmse.training.batches import Collator
 
 # ---------------------------------------------------------------- sentence-transformers, run for real
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from twodmse.pooling import pool
+from twodmse.encoder.pooling import pool
 
 HIDDEN = torch.arange(2 * 3 * 2, dtype=torch.float32).reshape(2, 3, 2)  # (2, 3, 2)
 RIGHT = torch.tensor([[1, 1, 0], [1, 1, 1]])

@@ -14,15 +14,17 @@ from scipy.special import softmax
 from scipy.stats import entropy, spearmanr
 from typer.testing import CliRunner
 
-from twodmse import losses, plots, probes
+from twodmse import plots, probes
 from twodmse.cli import app
 from twodmse.commands.probe import PICTURES, draw_probes
-from twodmse.data import Collator, DistinctBatches, TextSet
-from twodmse.encoder import normalise
-from twodmse.evaluation import pairs_grid
-from twodmse.objectives import BaseLoss, objective
+from twodmse.data.sets import TextSet
+from twodmse.encoder.encoder import normalise
+from twodmse.evaluation.grid import pairs_grid
+from twodmse.objectives import losses
+from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.objectives.recipes import Recipe
 from twodmse.probes import checks, conflict
-from twodmse.recipes import Recipe
+from twodmse.training.batches import Collator, DistinctBatches
 
 matplotlib.use("Agg")
 N, D, TEXTS = 4, 16, 12

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from twodmse.recipes import RECIPES, TEACHER, Recipe, doubling
+from twodmse.objectives.recipes import RECIPES, TEACHER, Recipe, doubling
 
 N, D = 12, 768
 

@@ -6,10 +6,10 @@ import pytest
 from conftest import DIM, LAYERS, tiny_encoder
 
 from twodmse import Encoder, TrainConfig
-from twodmse.data import load_pairs
-from twodmse.evaluation import pairs_grid
-from twodmse.replay import models_by_step, replay_grid
-from twodmse.training import train_encoder
+from twodmse.data.sets import load_pairs
+from twodmse.evaluation.grid import pairs_grid
+from twodmse.training.replay import models_by_step, replay_grid
+from twodmse.training.runs import train_encoder
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def made(tmp_path_factory):
         data=str(folder / "triplets.csv"), backbone=str(folder / "backbone"), out=str(folder / "run"), steps=5,
         batch_size=2, lr=1e-2, precision="fp32", save_every=2, keep=9,
     )  # fmt: skip
-    from twodmse.data import load_texts
+    from twodmse.data.sets import load_texts
 
     train_encoder(Encoder.load(folder / "backbone"), load_texts(config.data), config)
     return folder

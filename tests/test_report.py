@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from twodmse.cli import app
-from twodmse.figures import draw_figures
-from twodmse.report import fill, loose_numbers
-from twodmse.tables import markdown
+from twodmse.study.figures import draw_figures
+from twodmse.study.report import fill, loose_numbers
+from twodmse.study.tables import markdown
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "figures" / "data"

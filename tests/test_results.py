@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from twodmse import claims, pictures
-from twodmse.figures import PICTURES
-from twodmse.plans import ABLATIONS, PLANS
-from twodmse.results import DIMS, Study, falls
+from twodmse.study import claims, pictures
+from twodmse.study.figures import PICTURES
+from twodmse.study.plans import ABLATIONS, PLANS
+from twodmse.study.results import MEAN_DIMS, Study, falls
 
 LAYERS, TASKS, RESAMPLES = 6, ("one", "two"), 50
 PLAN = PLANS["minilm"]
@@ -36,7 +36,7 @@ def write_study(folder, models, seeds=(0, 1)):
                     for d in PLAN.dims:
                         cells.append(facts | {"task": task, "layer": n, "dim": d,
                                               "spearman": level(model, seed, n, d) + (-1) ** k})  # fmt: skip
-                mean = np.mean([level(model, seed, n, d) for d in DIMS])
+                mean = np.mean([level(model, seed, n, d) for d in MEAN_DIMS])
                 for name, value in ((f"layer {n}", mean), (f"cell {n} 384", level(model, seed, n, 384))):
                     draws.append(facts | {"mean": name} | {f"draw_{r}": value + noise[r] for r in range(RESAMPLES)})
                 kl.append(facts | {"layer": n, "kl": LAYERS - n, "entropy_last": 5.9, "score_kl": LAYERS - n})

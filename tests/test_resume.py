@@ -13,7 +13,7 @@ import torch
 from conftest import tiny_encoder
 
 from twodmse import Encoder
-from twodmse.checkpoints import fault, keep_newest, last_complete
+from twodmse.training.checkpoints import fault, keep_newest, last_complete
 
 pytestmark = pytest.mark.slow
 SETTINGS = ["--data", "rows.csv", "--backbone", "model", "--steps", 30, "--batch-size", 8, "--precision", "fp32"]

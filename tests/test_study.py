@@ -9,10 +9,10 @@ from conftest import DIM, LAYERS, sentences, tiny_encoder
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from twodmse import study
 from twodmse.cli import app
-from twodmse.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, Plan, Trial, step_bytes, step_flops, trials
-from twodmse.study import CELLS, DRAWS, KEPT_DRAWS, KL, RUNS, SWEEP, best_rate, in_turn, overview, run_study
+from twodmse.study import run as study
+from twodmse.study.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, StudyPlan, Trial, step_bytes, step_flops, trials
+from twodmse.study.run import CELLS, DRAWS, KEPT_DRAWS, KL, RUNS, SWEEP, best_rate, in_turn, overview, run_study
 
 MINILM = PLANS["minilm"]
 
@@ -81,7 +81,7 @@ def plan(tmp_path, monkeypatch):
         pairs.assign(score=np.linspace(0, 5, 60)).to_csv(tmp_path / f"{name}.csv", index=False)
     runs = [trial for trial in trials((2, 3), swept=True, seeds=(1, 1)) if trial.model in (
         "untouched", "2dmse", "mrl", "independent 2", "independent 3")]  # fmt: skip
-    return Plan(
+    return StudyPlan(
         backbone=str(tmp_path / "backbone"), data=str(tmp_path / "train.csv"), steps=3, batch_size=8,
         trials=tuple(runs), settings={"precision": "fp32", "save_every": 2}, rates=(1e-4, 1e-3), sweep_steps=2,
         validation=str(tmp_path / "validation.csv"), tasks=(str(tmp_path / "one.csv"), str(tmp_path / "two.csv")),

@@ -7,10 +7,12 @@ import pytest
 import torch
 from conftest import LAYERS, tiny_encoder
 
-from twodmse import Encoder, TrainConfig, trainer, training
-from twodmse.checkpoints import fault, last_complete
-from twodmse.trainer import NotFiniteError
-from twodmse.training import train_encoder
+from twodmse import Encoder, TrainConfig
+from twodmse.training import runs as training
+from twodmse.training import trainer
+from twodmse.training.checkpoints import fault, last_complete
+from twodmse.training.runs import train_encoder
+from twodmse.training.trainer import NotFiniteError
 
 
 def config(out, **changes) -> TrainConfig:

@@ -24,15 +24,17 @@ from transformers import (
     ElectraModel,
 )
 
-from twodmse import Encoder, TrainConfig, losses, trainer
-from twodmse.backbone import cut
-from twodmse.data import TextSet, load_texts
-from twodmse.encoder import normalise
-from twodmse.evaluation import pairs_grid
-from twodmse.folders import Layout
-from twodmse.objectives import BaseLoss, objective
-from twodmse.recipes import Cell, Plan, Recipe
-from twodmse.training import train_encoder
+from twodmse import Encoder, TrainConfig
+from twodmse.data.sets import TextSet, load_texts
+from twodmse.encoder.backbone import cut
+from twodmse.encoder.encoder import normalise
+from twodmse.encoder.storage import Layout
+from twodmse.evaluation.grid import pairs_grid
+from twodmse.objectives import losses
+from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.objectives.recipes import Cell, Plan, Recipe
+from twodmse.training import trainer
+from twodmse.training.runs import train_encoder
 
 
 def mean_pooled(hidden, batch):
@@ -154,7 +156,7 @@ def test_trap_11_spearman_is_of_all_pairs_pooled_not_a_mean_over_parts(encoder):
 @pytest.mark.hub
 @pytest.mark.skipif(not SERVER.is_file(), reason="the hub's data and server are not beside this checkout")
 def test_trap_11_the_test_sets_have_the_published_numbers_of_pairs(hub, tmp_path):  # noqa: F811
-    code = "from twodmse.data import STS_TASKS, load_pairs; print([len(load_pairs(name)) for name in STS_TASKS])"
+    code = "from twodmse.data.sets import STS_TASKS, load_pairs; print([len(load_pairs(name)) for name in STS_TASKS])"
     done = subprocess.run([sys.executable, "-c", code], env=hub, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "[3108, 1500, 3750, 3000, 1186, 1379, 9927]", done.stderr
 

@@ -8,7 +8,7 @@ from conftest import DIM, LAYERS, sentences, tiny_encoder
 from matplotlib import pyplot as plt
 
 from twodmse import Encoder
-from twodmse.evaluation import pairs_grid
+from twodmse.evaluation.grid import pairs_grid
 from twodmse.widgets import Ranking, Replay, Scatter, TwoSentences, cells, drawing, timeline
 
 matplotlib.use("Agg")

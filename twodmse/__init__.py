@@ -1,13 +1,29 @@
 """2D Matryoshka sentence embeddings: encoders that can be cut in depth and in width."""
 
-from twodmse.config import TrainConfig
-from twodmse.data import load_pairs, load_texts
-from twodmse.encoder import Encoder
-from twodmse.evaluation import sts_grid
-from twodmse.recipes import RECIPES, Recipe
-from twodmse.training import Run, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from twodmse.version import __version__
 
+if TYPE_CHECKING:
+    from twodmse.config import TrainConfig
+    from twodmse.data import load_pairs, load_texts
+    from twodmse.encoder import Encoder
+    from twodmse.evaluation import sts_grid
+    from twodmse.objectives import RECIPES, Recipe
+    from twodmse.training import Run, train
+
+HOMES = {
+    "RECIPES": "objectives",
+    "Encoder": "encoder",
+    "Recipe": "objectives",
+    "Run": "training",
+    "TrainConfig": "config",
+    "load_pairs": "data",
+    "load_texts": "data",
+    "sts_grid": "evaluation",
+    "train": "training",
+}
 __all__ = [
     "RECIPES",
     "Encoder",
@@ -20,3 +36,14 @@ __all__ = [
     "sts_grid",
     "train",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first asked for (PEP 562): ``twodmse --help`` needs no torch."""
+    if name not in HOMES:
+        raise AttributeError(f"module 'twodmse' has no attribute {name!r}")
+    return getattr(import_module(f"twodmse.{HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

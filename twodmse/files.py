@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @contextmanager
@@ -69,3 +73,18 @@ def read_jsonl(resource: str) -> list[dict[str, Any]]:
     """The rows of a JSON lines file bundled under ``resources``."""
     text = (files("twodmse") / "resources" / resource).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def write_table(table: "pd.DataFrame", path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with atomic_file(path) as work:
+        table.to_csv(work, index=False)
+
+
+def write_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure, whole or not at all, and let go of it."""
+    from matplotlib import pyplot as plt
+
+    with atomic_file(path) as work:
+        figure.savefig(work, dpi=150)
+    plt.close(figure)

@@ -4,23 +4,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import pandas as pd
-from matplotlib.figure import Figure
 
 from twodmse import plots
 from twodmse.config import TrainConfig
-from twodmse.encoder import Encoder
-from twodmse.evaluation import sts_grid
-from twodmse.files import atomic_file, fresh_folder
-from twodmse.training import train
+from twodmse.encoder.encoder import Encoder
+from twodmse.evaluation.grid import sts_grid
+from twodmse.files import fresh_folder, write_figure, write_table
+from twodmse.training.runs import train
 
 STEPS = 70
 # Small batches: minutes on two cores. A low learning rate: with a higher one every layer gains more, and so does the
 # last one under `full`, which has all of the steps to itself.
 SETTINGS = {"data": "mini-nli", "batch_size": 32, "lr": 1.2e-5, "dropout": 0.0}
-DIMS = (16, 32, 64, 128, 256, 384)
-RECIPES = ("full", "2dmse")
+SHOWN_DIMS = (16, 32, 64, 128, 256, 384)
+TRAINED = ("full", "2dmse")
 
 
 def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] = print) -> Path:
@@ -36,11 +34,11 @@ def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] =
     folder = fresh_folder(out)
     say(f"writing to {folder}")
     untouched = Encoder.load("bundled")
-    dims = [d for d in DIMS if d <= untouched.dim]
+    dims = [d for d in SHOWN_DIMS if d <= untouched.dim]
     say("scoring the untouched model")
     grids = {"untouched": sts_grid(untouched, ["mini-sts"], dims)}
     histories = []
-    for recipe in RECIPES:
+    for recipe in TRAINED:
         say(f"training {recipe}: {steps} steps")
         config = TrainConfig(recipe=recipe, steps=steps, out=str(folder / recipe), save_every=steps, **SETTINGS)
         run = train(config)
@@ -63,16 +61,3 @@ def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] =
 def summary(grids: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """Mean Spearman over dims: one row a layer, one column a model."""
     return pd.DataFrame({name: grid.groupby("layer")["spearman"].mean() for name, grid in grids.items()})
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
-    with atomic_file(path) as work:
-        table.to_csv(work, index=False)
-
-
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, whole or not at all, and let go of it."""
-    with atomic_file(path) as work:
-        figure.savefig(work, dpi=150)
-    matplotlib.pyplot.close(figure)

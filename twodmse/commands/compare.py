@@ -44,8 +44,8 @@ def compare(
     Example: twodmse compare bundled runs/quickstart/2dmse/model --tasks mini-sts --picture difference.png
     """
     from twodmse import plots
-    from twodmse.compare import MEAN, overall
-    from twodmse.quickstart import write_figure, write_table
+    from twodmse.evaluation.compare import MEAN, overall
+    from twodmse.files import write_figure, write_table
 
     if (second is None) == (published is None):
         raise ValueError("give a second model, or --published TABLE/MODEL in its place")
@@ -71,8 +71,8 @@ def compare(
 
 def with_model(first: str, second: str, tasks: str | None, dims: str | None, resamples: int) -> "pd.DataFrame":
     """The table of `compare_models` for two models by name."""
-    from twodmse.compare import compare_models
-    from twodmse.encoder import Encoder
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.evaluation.compare import compare_models
 
     encoders = [Encoder.load(name) for name in (first, second)]
     wanted = parse_dims(dims, min(encoder.dim for encoder in encoders))
@@ -88,9 +88,10 @@ def with_published(model: str, name: str, tasks: str | None, dims: str | None) -
     """
     import pandas as pd
 
-    from twodmse.compare import MEAN, minus_published, published_grid
-    from twodmse.encoder import Encoder
-    from twodmse.evaluation import expand, sts_grid
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.evaluation.compare import MEAN
+    from twodmse.evaluation.grid import expand, sts_grid
+    from twodmse.evaluation.published import minus_published, published_grid
 
     theirs = published_grid(name)
     models = list(dict.fromkeys(theirs["model"]))

@@ -55,12 +55,12 @@ def bench(
 
     Example: twodmse bench grid bundled --tasks mini-sts --out bench.csv
     """
-    from twodmse import bench as benches
-    from twodmse.efficiency import layer_costs
-    from twodmse.encoder import Encoder
-    from twodmse.measure import processor
-    from twodmse.quickstart import write_table
-    from twodmse.recipes import RECIPES
+    from twodmse.efficiency import bench as benches
+    from twodmse.efficiency.costs import layer_costs
+    from twodmse.efficiency.timing import processor
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.files import write_table
+    from twodmse.objectives.recipes import RECIPES
 
     refuse_existing([out], overwrite)
     given = {} if rounds is None else {"rounds": rounds}
@@ -97,9 +97,9 @@ def pick(
 
     Example: twodmse pick bundled --max-ms 5 --max-bytes 256 --min-spearman 40
     """
-    from twodmse.efficiency import best_cell, check_limits, layer_costs, quantised_grid
-    from twodmse.encoder import Encoder
-    from twodmse.quickstart import write_figure
+    from twodmse.efficiency.costs import best_cell, check_limits, layer_costs, quantised_grid
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.files import write_figure
 
     refuse_existing([picture], overwrite)
     check_limits(max_ms, max_bytes, min_spearman)
@@ -122,7 +122,7 @@ def budget_figure(grid: "pd.DataFrame", costs: "pd.DataFrame") -> "Figure":
     from matplotlib import pyplot
 
     from twodmse import plots
-    from twodmse.efficiency import cell_costs, pareto_front
+    from twodmse.efficiency.costs import cell_costs, pareto_front
 
     cells = cell_costs(grid, costs)
     figure, axes = pyplot.subplots(2, 2, figsize=(13, 10), layout="constrained")
@@ -143,5 +143,5 @@ def usage(model: str, layer: int, dim: int, precision: str) -> str:
     vectors = f"Encoder.load({model!r}).encode(texts, layer={layer}, dim={dim})"
     if precision == "float32":
         return f"from twodmse import Encoder; vectors = {vectors}"
-    imports = "from twodmse import Encoder; from twodmse.quantise import quantise"
+    imports = "from twodmse import Encoder; from twodmse.evaluation.quantise import quantise"
     return f"{imports}; codes = quantise({vectors}, {precision!r})"

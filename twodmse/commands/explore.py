@@ -31,8 +31,8 @@ def explore(
 
     Example: twodmse explore bundled runs/quickstart/2dmse/model --out explorer.html
     """
-    from twodmse.encoder import Encoder
-    from twodmse.explorer import check_models, fit_sentences, read_sentences, write_explorer
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.explorer.page import check_models, fit_sentences, read_sentences, write_explorer
 
     refuse_existing([out], overwrite)
     names = before, after or trained_model()

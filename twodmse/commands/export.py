@@ -29,8 +29,8 @@ def export(
     """
     import pandas as pd
 
-    from twodmse.encoder import Encoder
-    from twodmse.exporting import export as run
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.export.exporting import export as run
 
     table = None if grid is None else pd.read_csv(grid)
     done = run(Encoder.load(model), out, layer, dim, format, int8, overwrite, table)

@@ -19,7 +19,7 @@ def figures(
 
     Example: twodmse figures --out figures
     """
-    from twodmse.figures import draw_figures
+    from twodmse.study.figures import draw_figures
 
     for path in draw_figures(out):
         typer.echo(f"wrote {path}")

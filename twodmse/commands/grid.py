@@ -29,10 +29,10 @@ def grid(
     Example: twodmse grid runs/quickstart/2dmse/model --tasks mini-sts --picture grid.png
     """
     from twodmse import plots
-    from twodmse.encoder import Encoder
-    from twodmse.evaluation import sts_grid
-    from twodmse.quickstart import write_figure, write_table
-    from twodmse.records import grid_path, write_grid_json
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.evaluation.grid import sts_grid
+    from twodmse.evaluation.records import grid_path, write_grid_json
+    from twodmse.files import write_figure, write_table
 
     refuse_existing([out, picture], overwrite)
     if save:  # refuses now what could not be written later
@@ -55,7 +55,7 @@ def grid(
 def training_seeds(folder: Path) -> list[int]:
     """The seed of the training run that made a model, from the config beside it; none where there is no config."""
     from twodmse.config import TrainConfig
-    from twodmse.trainer import CONFIG_FILE
+    from twodmse.training.trainer import CONFIG_FILE
 
     path = folder / CONFIG_FILE
     return [TrainConfig.read(path).seed] if path.is_file() else []

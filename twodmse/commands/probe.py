@@ -48,8 +48,8 @@ def probe(
     Example: twodmse probe runs/quickstart/2dmse/model --compare bundled --out probes
     """
     from twodmse import probes
-    from twodmse.data import load_pairs, load_texts
-    from twodmse.encoder import Encoder
+    from twodmse.data.sets import load_pairs, load_texts
+    from twodmse.encoder.encoder import Encoder
 
     names = [model] if compare is None else [model, compare]
     if len(set(names)) < len(names):
@@ -79,7 +79,7 @@ def write_probes(found: "dict[str, dict[str, pd.DataFrame]]", out: Path) -> None
     """
     import pandas as pd
 
-    from twodmse.quickstart import write_figure, write_table
+    from twodmse.files import write_figure, write_table
 
     for probe_name in TABLES:
         parts = [tables[probe_name].assign(model=name) for name, tables in found.items()]

@@ -45,7 +45,7 @@ def recipes(
 
     Example: twodmse recipes 2dmse st2d --layers 6 --dim 384
     """
-    from twodmse.describe import alignment_table, recipe_difference, recipe_table
+    from twodmse.objectives.summary import alignment_table, recipe_difference, recipe_table
 
     if a is not None and b is None:
         raise ValueError(f"recipes was given one name, {a!r}: give two to compare, or none for the table of all")

@@ -22,8 +22,8 @@ def study(
 
     Example: twodmse study --plan minilm
     """
-    from twodmse.plans import PLANS
-    from twodmse.study import overview, run_study
+    from twodmse.study.plans import PLANS
+    from twodmse.study.run import overview, run_study
 
     if plan not in PLANS:
         raise ValueError(f"unknown plan {plan!r}: choose one of {', '.join(PLANS)}")

@@ -55,7 +55,7 @@ def train(
     Example: twodmse train --recipe 2dmse --data all-nli --steps 517 --out runs/nli
     """
     from twodmse.config import TrainConfig
-    from twodmse.training import train as run
+    from twodmse.training.runs import train as run
 
     given = {k: v for k, v in locals().items() if k in TrainConfig.__dataclass_fields__ and v is not None}
     config = TrainConfig.preset(preset, **given | parse_settings(set_ or []))

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 from scipy.special import logsumexp
 
-from twodmse import losses
-from twodmse.encoder import normalise as to_length_one
+from twodmse.encoder.encoder import normalise as to_length_one
+from twodmse.objectives import losses
 from twodmse.probes.checks import centred, check_dims, check_states
 
 

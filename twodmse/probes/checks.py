@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from twodmse.evaluation import default_dims
+from twodmse.evaluation.grid import default_dims
 
 ROWS = 512  # texts compared with all others at a time: memory grows with the number of texts, not with its square
 STILL = 1e-12  # share of the squared length below which a layer's spread over texts is rounding
@@ -71,7 +71,7 @@ def row_blocks(texts: int) -> list[slice]:
     return [slice(start, min(start + ROWS, texts)) for start in range(0, texts, ROWS)]
 
 
-def nested_cosines(vectors: np.ndarray, dims: Sequence[int], rows: slice) -> Iterator[np.ndarray]:
+def ordered_cosines(vectors: np.ndarray, dims: Sequence[int], rows: slice) -> Iterator[np.ndarray]:
     """Cosines of some texts with all texts at each nested dim, by running sums of block products.
 
     Args:

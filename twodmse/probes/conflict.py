@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from twodmse.backbone import Backbone, final_norm
-from twodmse.data import Collator, DistinctBatches, TextSet
-from twodmse.encoder import Encoder
-from twodmse.objectives import BaseLoss, objective
-from twodmse.recipes import Recipe
+from twodmse.data.sets import TextSet
+from twodmse.encoder.backbone import Backbone, final_norm
+from twodmse.encoder.encoder import Encoder
+from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.objectives.recipes import Recipe
+from twodmse.training.batches import Collator, DistinctBatches
 
 
 def gradient_conflict(
@@ -85,7 +86,7 @@ def layer_weights(backbone: Backbone) -> dict[int, list[nn.Parameter]]:
 
 def _terms(encoder: Encoder, batch: dict, recipe: Recipe, base: BaseLoss, step: int) -> dict[str, Tensor]:
     """The logged terms of one step, with their graph."""
-    device = next(encoder.backbone.parameters()).device
+    device = encoder.device
     chunks = [{name: value.to(device) for name, value in chunk.items()} for chunk in batch["chunks"]]
     gold = batch["gold"].to(device) if "gold" in batch else None
     states = encoder.backbone(chunks)[:, batch["order"]]  # (N+1, B, D), column after column

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
-from twodmse.evaluation import cell_cosines, column_ranks, rank_correlation
+from twodmse.evaluation.grid import cell_cosines, column_ranks, rank_correlation
 from twodmse.probes.checks import check_dims, check_pairs, check_states
 
 

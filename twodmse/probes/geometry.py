@@ -7,9 +7,9 @@ import pandas as pd
 from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
-from twodmse.encoder import normalise
-from twodmse.evaluation import cell_cosines, column_ranks, rank_correlation
-from twodmse.probes.checks import centred, check_dims, check_pairs, check_states, nested_cosines, row_blocks
+from twodmse.encoder.encoder import normalise
+from twodmse.evaluation.grid import cell_cosines, column_ranks, rank_correlation
+from twodmse.probes.checks import centred, check_dims, check_pairs, check_states, ordered_cosines, row_blocks
 
 SHARPNESS = 2.0  # t of the uniformity
 
@@ -49,7 +49,7 @@ def alignment_uniformity(
         distances = 2 - 2 * cell_cosines(vectors, first, second, dims)  # (positive pairs, K)
         mean = np.zeros(len(dims))  # (K,)
         for rows in row_blocks(texts):
-            for k, cosines in enumerate(nested_cosines(vectors, dims, rows)):  # (b, n)
+            for k, cosines in enumerate(ordered_cosines(vectors, dims, rows)):  # (b, n)
                 nearness = np.exp(-SHARPNESS * (2 - 2 * cosines))
                 own = nearness[np.arange(len(nearness)), np.arange(rows.start, rows.stop)]
                 mean[k] += (nearness.sum() - own.sum()) / (texts * (texts - 1))

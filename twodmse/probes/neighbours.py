@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.stats import kendalltau
 from tqdm.auto import tqdm
 
-from twodmse.evaluation import cell_cosines
-from twodmse.probes.checks import check_dims, check_pairs, check_states, nested_cosines, row_blocks
+from twodmse.evaluation.grid import cell_cosines
+from twodmse.probes.checks import check_dims, check_pairs, check_states, ordered_cosines, row_blocks
 
 
 def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: int = 10) -> pd.DataFrame:
@@ -36,10 +36,10 @@ def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: in
     with tqdm(total=layers * len(row_blocks(texts)), desc="neighbours", unit="block", delay=2) as bar:
         for rows in row_blocks(texts):
             wanted = np.zeros((rows.stop - rows.start, texts), dtype=bool)  # (b, n)
-            whole = next(nested_cosines(states[-1], [width], rows))
+            whole = next(ordered_cosines(states[-1], [width], rows))
             np.put_along_axis(wanted, _nearest(whole, rows, k), True, axis=1)
             for layer, vectors in enumerate(states):
-                for column, cosines in enumerate(nested_cosines(vectors, dims, rows)):
+                for column, cosines in enumerate(ordered_cosines(vectors, dims, rows)):
                     kept[layer, column] += np.take_along_axis(wanted, _nearest(cosines, rows, k), axis=1).sum()
                 bar.update()
     kept /= texts * k

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from twodmse.data import TextSet
-from twodmse.encoder import Encoder
-from twodmse.evaluation import check_grid
+from twodmse.data.sets import TextSet
+from twodmse.encoder.encoder import Encoder
+from twodmse.evaluation.grid import check_grid
+from twodmse.objectives.recipes import Recipe
 from twodmse.probes.alignment import cka, kl_to_last, score_kl
 from twodmse.probes.conflict import gradient_conflict
 from twodmse.probes.controls import controls
 from twodmse.probes.geometry import alignment_uniformity, anisotropy, outliers, positive_pairs
 from twodmse.probes.neighbours import neighbours_kept, order_flips
-from twodmse.recipes import Recipe
 
 NEIGHBOURS = 10  # k of neighbours_kept, fewer where there are fewer texts
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from twodmse.encoder import Encoder
-from twodmse.evaluation import cell_cosines, rank_correlation
+from twodmse.encoder.encoder import Encoder
+from twodmse.evaluation.grid import cell_cosines, rank_correlation
 
 NOT_TERMS = ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")  # columns of a history that are no terms
 

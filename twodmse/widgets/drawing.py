@@ -14,7 +14,7 @@ import pandas as pd
 from twodmse.widgets.cells import log_edges, marked_dims
 
 SHADES = 64
-COLUMNS = ("place", "change", "cosine", "sentence")  # of a ranking
+RANKING_COLUMNS = ("place", "change", "cosine", "sentence")  # of a ranking
 UP, DOWN, ACCENT = "#0072B2", "#D55E00", "#E69F00"
 TERM_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999999")
 ROW, LEFT, TOP = 28, 46, 30  # px of the heatmap: height of a layer, margins
@@ -179,7 +179,7 @@ def ranking_table(table: pd.DataFrame) -> str:
         table: as `cells.ranking`.
     """
     rows = []
-    for place, change, cosine, sentence in zip(*(table[c].tolist() for c in COLUMNS), strict=True):
+    for place, change, cosine, sentence in zip(*(table[c].tolist() for c in RANKING_COLUMNS), strict=True):
         bar = f"background:{palette()[0][shade(cosine, 0, 1)]};width:{60 * max(cosine, 0):.0f}px;height:10px"
         rows.append(
             f'<tr class="twodmse-row" data-place="{place}" data-change="{change}" style="border-top:1px solid #8884">'

@@ -15,7 +15,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from twodmse.data import TextSet
+from twodmse.data.sets import TextSet
 from twodmse.plots import heatmap
 from twodmse.widgets.cells import log_edges, marked_dims, spearman
 from twodmse.widgets.drawing import DOWN, TERM_COLOURS, UP, palette, shade

@@ -14,8 +14,8 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from twodmse.data import TextSet
-from twodmse.encoder import Encoder
+from twodmse.data.sets import TextSet
+from twodmse.encoder.encoder import Encoder
 from twodmse.widgets import cells, drawing, static, timeline
 
 WIDE = {"width": "98%", "max_width": "1130px"}

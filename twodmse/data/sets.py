@@ -1,0 +1,160 @@
+"""Named data sets: triplets and pairs to train on, scored pairs to evaluate on."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, disable_progress_bars, enable_progress_bars, load_dataset
+from datasets.utils import are_progress_bars_disabled
+
+from twodmse.data.corpus import mini_nli, mini_sts
+
+# The seven test sets of the paper, in its order, and their repositories on the hub.
+STS_TASKS = {
+    "sts12": "mteb/sts12-sts",
+    "sts13": "mteb/sts13-sts",
+    "sts14": "mteb/sts14-sts",
+    "sts15": "mteb/sts15-sts",
+    "sts16": "mteb/sts16-sts",
+    "stsb": "mteb/stsbenchmark-sts",
+    "sickr": "mteb/sickr-sts",
+}
+# name -> (repository, configuration, split)
+HUB_SETS = {name: (repo, None, "test") for name, repo in STS_TASKS.items()} | {
+    "stsb-validation": ("mteb/stsbenchmark-sts", None, "validation"),
+    "stsb-train": ("mteb/stsbenchmark-sts", None, "train"),
+    "all-nli": ("sentence-transformers/all-nli", "triplet", "train"),
+}
+READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+TRIPLET = ("anchor", "positive", "negative")
+PAIR = ("anchor", "positive")
+SCORED = ("sentence1", "sentence2", "score")
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Columns of texts of equal length, and a gold score a row for scored pairs."""
+
+    name: str
+    columns: tuple[tuple[str, ...], ...]  # 2 or 3 columns of n texts
+    gold: np.ndarray | None = None  # (n,) float64
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        row: dict[str, Any] = {"texts": [column[i] for column in self.columns]}
+        return row if self.gold is None else row | {"gold": float(self.gold[i])}
+
+
+def load_texts(name: str) -> TextSet:
+    """A data set by name (bundled or hub) or by path (CSV, TSV, JSON lines, parquet).
+
+    Names: sts12 sts13 sts14 sts15 sts16 stsb sickr (test sets), stsb-validation, stsb-train, all-nli (hub); mini-sts
+    (test), mini-sts-validation, mini-nli (bundled). A file needs the columns anchor, positive[, negative], or
+    sentence1, sentence2, score.
+
+    Raises:
+        ValueError: for an unknown name, or rows that cannot be used; the row and the value are named.
+        FileNotFoundError: for a missing file, or a hub that cannot be reached.
+    """
+    if name in ("mini-nli", "mini-sts", "mini-sts-validation"):
+        if name == "mini-nli":
+            return check_rows(name, Dataset.from_list(mini_nli()))
+        return check_rows(name, Dataset.from_list(mini_sts("validation" if name.endswith("validation") else "test")))
+    if name in HUB_SETS:
+        return check_rows(name, _from_hub(name))
+    path = Path(name)
+    if path.suffix.lower() in READERS:
+        return check_rows(name, _from_file(path))
+    known = ", ".join(["mini-nli", "mini-sts", "mini-sts-validation", *HUB_SETS])
+    raise ValueError(f"unknown data set {name!r}: choose one of {known}, or a file ending in {', '.join(READERS)}")
+
+
+def load_pairs(name: str) -> TextSet:
+    """A scored set, as `load_texts`.
+
+    Raises:
+        ValueError: also if the set has no scores.
+    """
+    texts = load_texts(name)
+    if texts.gold is None:
+        raise ValueError(f"{name} has no scores: evaluation needs the columns {', '.join(SCORED)}")
+    return texts
+
+
+def _from_hub(name: str) -> Dataset:
+    repo, configuration, split = HUB_SETS[name]
+    try:
+        with _no_bars():
+            return load_dataset(repo, configuration, split=split)
+    except Exception as error:  # the hub's clients raise a different kind for each way a network can fail
+        raise FileNotFoundError(
+            f"{name} could not be read from the hub ({repo}, {type(error).__name__}): check the network, "
+            "or use the bundled mini-nli and mini-sts, or a file"
+        ) from error
+
+
+def _from_file(path: Path) -> Dataset:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    options = {"delimiter": "\t"} if path.suffix.lower() == ".tsv" else {}
+    try:
+        with _no_bars():
+            return load_dataset(READERS[path.suffix.lower()], data_files=str(path), split="train", **options)
+    except Exception as error:
+        cause = error.__cause__ or error
+        raise ValueError(f"{path} could not be read as {path.suffix[1:]}: {cause}") from error
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hold back the progress bars of datasets, which would run into our own lines."""
+    quiet = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not quiet:
+            enable_progress_bars()
+
+
+def check_rows(name: str, rows: Dataset) -> TextSet:
+    """Turn rows into columns, refusing what cannot be trained on or scored.
+
+    Raises:
+        ValueError: for missing columns, no rows, an item that is no text or is empty, a score that is no finite number.
+    """
+    layout = next((c for c in (TRIPLET, SCORED, PAIR) if set(c) <= set(rows.column_names)), None)
+    if layout is None:
+        raise ValueError(
+            f"{name} has the columns {', '.join(rows.column_names)}: it needs anchor, positive[, negative], "
+            "or sentence1, sentence2, score"
+        )
+    if len(rows) == 0:
+        raise ValueError(f"{name} has no rows")
+    columns = []
+    for column in (c for c in layout if c != "score"):
+        values = rows[column][:]
+        for i, value in enumerate(values):
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(
+                    f"{name}, row {i + 1}, column {column} is {value!r}: it must be a text that is not empty"
+                )
+        columns.append(tuple(values))
+    gold = np.array([_score(name, i, v) for i, v in enumerate(rows["score"][:])]) if layout is SCORED else None
+    return TextSet(name, tuple(columns), gold)
+
+
+def _score(name: str, i: int, value: object) -> float:
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise ValueError(f"{name}, row {i + 1}, column score is {value!r}: it must be a finite number")
+    return score

@@ -1,0 +1,181 @@
+"""The grid: Spearman of every cell (layer, dim) on STS tasks, from one encoding pass a task."""
+
+import os
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
+
+from twodmse.data.sets import STS_TASKS, TextSet, load_pairs
+from twodmse.encoder.encoder import Encoder
+
+RESAMPLES = 1000
+
+
+def sts_grid(
+    encoder: Encoder,
+    tasks: Sequence[str] = ("mini-sts",),
+    dims: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """Score every wanted cell on every task.
+
+    Args:
+        encoder: the encoder.
+        tasks: names that `load_texts` knows, or paths; ``"paper"`` stands for the seven sets of the paper.
+        dims: cut widths; None means the doubling ones from 8 and the full width. ``range(1, D + 1)`` is allowed.
+        layers: layer numbers; None means 1..N. Layer 0 may be probed.
+        resamples: of the bootstrap behind ``low`` and ``high``; 0 leaves them out (NaN).
+
+    Returns:
+        One row a task, layer and dim, columns task, layer, dim, spearman, low, high, n. ``spearman`` is times 100, of
+        the cosine, pooled over the task's n pairs; low..high is its 95% interval (see `bootstrap`).
+
+    Raises:
+        ValueError: for a layer or dim out of range, or an unknown task, before anything is encoded.
+    """
+    layers, dims = check_grid(encoder, layers, dims)
+    tables = [pairs_grid(encoder, pairs, dims, layers, resamples) for pairs in [load_pairs(t) for t in expand(tasks)]]
+    return pd.concat(tables, ignore_index=True)
+
+
+def expand(tasks: Sequence[str]) -> list[str]:
+    """Task names with ``"paper"`` replaced by the seven sets it stands for."""
+    names = [name for task in tasks for name in (STS_TASKS if task == "paper" else [task])]
+    if not names:
+        raise ValueError("no tasks given: name at least one, for example mini-sts")
+    return names
+
+
+def check_grid(
+    encoder: Encoder, layers: Sequence[int] | None, dims: Sequence[int] | None
+) -> tuple[list[int], list[int]]:
+    """The wanted layers and dims, ascending, with None read as the default.
+
+    Raises:
+        ValueError: for a layer outside 0..N, a dim outside 1..D, or none of either.
+    """
+    wanted_layers = sorted(set(range(1, encoder.num_layers + 1) if layers is None else layers))
+    wanted_dims = sorted(set(default_dims(encoder.dim) if dims is None else dims))
+    if not wanted_layers or not wanted_dims:
+        raise ValueError("no cell to score: give at least one layer and one dim")
+    for dim in wanted_dims:
+        encoder.check_cell(None, dim)
+    for layer in wanted_layers:
+        if layer != 0:
+            encoder.check_cell(layer, None)
+    return wanted_layers, wanted_dims
+
+
+def default_dims(dim: int) -> list[int]:
+    """8, 16, 32, ... below D, and D."""
+    return [d for d in (8 * 2**i for i in range(32)) if d < dim] + [dim]
+
+
+def pairs_grid(
+    encoder: Encoder, pairs: TextSet, dims: Sequence[int], layers: Sequence[int], resamples: int = RESAMPLES
+) -> pd.DataFrame:
+    """The grid of one set of scored pairs; arguments and columns as `sts_grid`, dims and layers ascending."""
+    first, second = pairs.columns
+    distinct = list(dict.fromkeys(first + second))
+    place = {text: i for i, text in enumerate(distinct)}
+    left, right = [place[t] for t in first], [place[t] for t in second]
+    states = encoder.states(distinct)  # (N+1, n, D)
+    gold = rankdata(pairs.gold)  # (P,)
+    draws = resample_counts(len(pairs), resamples, pairs.name)
+    rows = []
+    for layer in layers:
+        scores = cell_cosines(states[layer], left, right, dims)  # (P, K)
+        ranks = column_ranks(scores)  # (P, K)
+        values = 100 * rank_correlation(ranks, gold)  # (K,)
+        low, high = bootstrap(ranks, gold, draws)  # (K,) each
+        rows += [
+            (pairs.name, layer, dim, *cell, len(pairs)) for dim, *cell in zip(dims, values, low, high, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=["task", "layer", "dim", "spearman", "low", "high", "n"])
+
+
+def cell_cosines(vectors: np.ndarray, left: Sequence[int], right: Sequence[int], dims: Sequence[int]) -> np.ndarray:
+    """Cosine of each pair at every cut width, by running sums over the coordinates.
+
+    Args:
+        vectors: (n, D) raw vectors of one layer. left, right: P row numbers each. dims: K cut widths.
+
+    Returns:
+        (P, K) float64. The sums run in float64: lower precision drifts.
+    """
+    columns = np.asarray(dims) - 1
+    squares = np.cumsum(np.square(vectors, dtype=np.float64), axis=1)[:, columns]  # (n, K)
+    products = np.multiply(vectors[left], vectors[right], dtype=np.float64)  # (P, D)
+    products = np.cumsum(products, axis=1, out=products)[:, columns]  # (P, K)
+    return products / np.sqrt(np.maximum(squares[left] * squares[right], np.finfo(np.float64).tiny))
+
+
+def column_ranks(scores: np.ndarray, block: int = 32) -> np.ndarray:
+    """Ranks within each column of ``scores`` (P, K), ties sharing their mean rank: (P, K).
+
+    Ranking is what a grid of hundreds of dims spends most of its time on besides encoding; blocks of columns are ranked
+    on all cores at once.
+    """
+    blocks = [scores[:, first : first + block] for first in range(0, scores.shape[1], block)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(partial(rankdata, axis=0), blocks)), axis=1)
+
+
+def rank_correlation(ranks: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """Pearson of each column of ``ranks`` (P, K) with ``gold`` (P,): of ranks, that is Spearman. Result (K,)."""
+    x, y = ranks - ranks.mean(axis=0), gold - gold.mean()
+    norms = np.sqrt(np.square(x).sum(axis=0) * np.square(y).sum())
+    return np.divide(x.T @ y, norms, out=np.zeros(x.shape[1]), where=norms > 0)
+
+
+def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
+    """How often each pair occurs in each resample: (R, P) float32.
+
+    The draws depend on the task's name and size alone, so that every cell of every model sees the same resamples: the
+    comparisons of two cells, or of two models, are paired.
+    """
+    rng = np.random.default_rng((zlib.crc32(name.encode()), pairs))
+    counts = np.empty((resamples, pairs), dtype=np.float32)
+    for row in counts:
+        row[:] = np.bincount(rng.integers(pairs, size=pairs), minlength=pairs)
+    return counts
+
+
+def resampled_correlations(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Spearman of each column in each resample, by three matrix products instead of R sortings.
+
+    The ranks are those of the whole sample: a resample weighs the pairs but does not rank them anew, which changes an
+    interval's ends by less than the bootstrap's own noise.
+
+    Args:
+        ranks: (P, K). gold: (P,) ranks. counts: (R, P).
+
+    Returns:
+        (R, K) correlations.
+    """
+    scale = len(gold)
+    x = ((ranks - ranks.mean(axis=0)) / scale).astype(np.float32)  # (P, K), centred: float32 sums stay exact enough
+    y = ((gold - gold.mean()) / scale).astype(np.float32)[:, None]  # (P, 1)
+    share = counts / counts.shape[1]
+    mean_x, mean_y = share @ x, share @ y  # (R, K), (R, 1)
+    var_x, var_y = share @ np.square(x) - mean_x**2, share @ np.square(y) - mean_y**2
+    covariance = share @ (x * y) - mean_x * mean_y
+    return covariance / np.sqrt(np.maximum(var_x * var_y, np.finfo(np.float32).tiny))
+
+
+def bootstrap(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% interval of each column's Spearman, times 100: percentiles 2.5 and 97.5 over the resamples.
+
+    Shapes as `resampled_correlations`; NaN where there are no resamples.
+    """
+    if not len(counts):
+        nothing = np.full(ranks.shape[1], np.nan)
+        return nothing, nothing
+    low, high = np.percentile(resampled_correlations(ranks, gold, counts), [2.5, 97.5], axis=0)
+    return 100 * low, 100 * high

@@ -1,0 +1,135 @@
+"""grid.json: a model's grid beside the model, with everything that says how it was scored."""
+
+import datetime
+import json
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from twodmse.files import atomic_file
+from twodmse.version import __version__
+
+GRID_FILE = "grid.json"
+SCORER = "spearman of cosine, pooled, x100"
+GRID_COLUMNS = ["task", "layer", "dim", "spearman", "low", "high", "n"]
+
+
+class GridRecord(NamedTuple):
+    """What a grid.json holds."""
+
+    grid: pd.DataFrame  # columns as `sts_grid`
+    facts: dict[str, Any]  # model, scorer, tasks, seeds, versions, commit, date
+
+
+def write_grid_json(
+    folder: str | Path, grid: pd.DataFrame, model: str, seeds: Sequence[int] = (), overwrite: bool = False
+) -> Path:
+    """Write a model's grid into its folder as ``grid.json``.
+
+    Args:
+        folder: the saved model's folder. grid: its cells, columns as `sts_grid`.
+        model: what the model is called. seeds: of the training runs it comes from; none if they are not known.
+        overwrite: replace a grid.json that is there.
+
+    Returns:
+        The file. It is a JSON object with the keys model, scorer, tasks (name and n each), seeds, versions (twodmse,
+        torch, transformers), commit (of the twodmse checkout that scored, "-dirty" if its files were changed; null
+        outside one), date (UTC), and cells: one object a task, layer and dim with spearman, low and high (null where
+        there is no interval).
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        FileExistsError: if there is a grid.json and ``overwrite`` is false.
+        ValueError: if the grid lacks a column, has no rows, or holds a cell of a task twice.
+    """
+    path = grid_path(folder, overwrite)
+    check_grid_table(grid)
+    facts = {
+        "model": model,
+        "scorer": SCORER,
+        "tasks": [{"name": name, "n": int(n)} for name, n in grid.groupby("task", sort=False)["n"].first().items()],
+        "seeds": [int(seed) for seed in seeds],
+        "versions": {"twodmse": __version__} | {name: version(name) for name in ("torch", "transformers")},
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    # Through pandas' own writer: it turns NaN into null and NumPy's numbers into JSON's.
+    cells = json.loads(grid[[c for c in GRID_COLUMNS if c != "n"]].to_json(orient="records", double_precision=6))
+    with atomic_file(path) as work:
+        lines = ",\n".join("    " + json.dumps(cell) for cell in cells)
+        head = json.dumps(facts, indent=2)[:-2]  # without the closing brace
+        work.write_text(f'{head},\n  "cells": [\n{lines}\n  ]\n}}\n')
+    return path
+
+
+def read_grid_json(folder: str | Path) -> GridRecord:
+    """The grid.json of a model's folder.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, or its scores are of another kind.
+    """
+    path = Path(folder) / GRID_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {GRID_FILE}: write one with twodmse grid {folder} --save")
+    try:
+        facts = json.loads(path.read_text())
+        sizes = {task["name"]: task["n"] for task in facts["tasks"]}
+        grid = pd.DataFrame(facts.pop("cells"))
+        grid = grid.assign(n=grid["task"].map(sizes))[GRID_COLUMNS].astype({"low": float, "high": float, "n": int})
+        scorer = facts["scorer"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}): score the model again") from error
+    if scorer != SCORER:
+        raise ValueError(f"{path} holds scores of another kind, {scorer!r}: this version reads {SCORER!r}")
+    return GridRecord(grid, facts)
+
+
+def grid_path(folder: str | Path, overwrite: bool = False) -> Path:
+    """Where a model's grid.json goes, refusing to write over one.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        FileExistsError: if there is a grid.json and ``overwrite`` is false.
+    """
+    path = Path(folder) / GRID_FILE
+    if not (path.parent / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} is no folder of a saved model, beside which {GRID_FILE} could lie")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: add --overwrite to replace it")
+    return path
+
+
+def check_grid_table(grid: pd.DataFrame) -> None:
+    """Refuse a table that is no grid.
+
+    Raises:
+        ValueError: if a column is missing, there are no rows, or a cell of a task occurs twice.
+    """
+    missing = [c for c in GRID_COLUMNS if c not in grid]
+    if missing or not len(grid):
+        raise ValueError(f"this table is no grid: {'missing ' + ', '.join(missing) if missing else 'it has no rows'}")
+    twice = grid[grid.duplicated(["task", "layer", "dim"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise ValueError(f"this grid has task {row['task']}, layer {row['layer']}, dim {row['dim']} more than once")
+
+
+def commit() -> str | None:
+    """The git commit of this package's own checkout; None where it does not run from one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # an installed copy may lie inside somebody else's checkout
+        return None
+    here = ["git", "-C", str(root)]
+    try:
+        head, changed = (
+            subprocess.run([*here, *command], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "twodmse"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{head}-dirty" if changed else head

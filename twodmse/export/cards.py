@@ -1,0 +1,226 @@
+"""Model cards: the README.md beside an exported model, with the front matter the hub reads."""
+
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
+
+from twodmse.encoder.storage import BUNDLED_PACKAGE, bundled_folder
+from twodmse.version import __version__
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+TRAIN_CONFIG = "train_config.json"  # lies beside the weights of every model trained here
+EXAMPLES = ("The shop is shut on Sundays.", "You cannot buy anything there at the weekend.")
+TAGS = ["feature-extraction", "sentence-similarity", "matryoshka", "2dmse", "twodmse"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an encoder's weights come from, as far as the files beside them tell."""
+
+    backbone: str | None  # hub id, or the name of a folder; None where nothing is recorded
+    on_hub: bool  # whether ``backbone`` is a hub id
+    license: str | None  # as the backbone's own card names it, in the hub's words (apache-2.0, mit, ...)
+    datasets: tuple[str, ...]  # training data of the backbone, as its own card names them
+    trained: tuple[str, ...]  # training runs of this package since then, the newest first
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a card says of the model beside it; N and D are those of the encoder it was cut from."""
+
+    format: str  # safetensors | onnx
+    layer: int
+    dim: int
+    num_layers: int  # N
+    full_dim: int  # D
+    pooling: str
+    max_length: int
+    size: int  # bytes of the weights file
+    full_size: int  # bytes of the whole encoder's weights in float32
+    texts: int  # how many were compared with the encoder's vectors
+    difference: float  # largest of a coordinate in float32
+    cosines: np.ndarray | None  # (n,) of the int8 vectors of n sentences with the encoder's; None for float32 weights
+
+
+def find_origin(name: str) -> Origin:
+    """Follow the records beside the weights back to the backbone.
+
+    Args:
+        name: what the weights were loaded from: a folder, a folder of the hub's cache, or nothing.
+    """
+    trained: list[str] = []
+    seen: set[str] = set()
+    while name not in seen and (config := _train_config(name)) is not None:
+        seen.add(name)
+        trained.append(f"recipe `{config['recipe']}` on `{_shown(config['data'])}`, {config['steps']} steps")
+        name = str(bundled_folder()) if config["backbone"] == "bundled" else config["backbone"]
+    folder = Path(name)
+    backbone, on_hub = _hub_id(name)
+    card = _front_matter(folder, backbone if on_hub else None)
+    base = card.get("base_model")
+    if not on_hub and isinstance(base, str):  # a folder exported earlier: its card names the backbone
+        backbone, on_hub = base, True
+    license_, datasets = card.get("license"), card.get("datasets") or []
+    return Origin(
+        backbone,
+        on_hub,
+        license_ if isinstance(license_, str) and license_ != "unknown" else None,
+        (datasets,) if isinstance(datasets, str) else tuple(str(d) for d in datasets),
+        tuple(trained),
+    )
+
+
+def _train_config(name: str) -> dict[str, Any] | None:
+    """The settings of the training run that made the weights in a folder; None if none of ours lie there."""
+    path = Path(name) / TRAIN_CONFIG
+    config = json.loads(path.read_text()) if name and path.is_file() else {}
+    return config if {"recipe", "data", "steps", "backbone"} <= set(config) else None
+
+
+def _shown(data: str) -> str:
+    """A data set's name, or the name of its file without the folders of the machine it lay on."""
+    return Path(data).name
+
+
+def _hub_id(name: str) -> tuple[str | None, bool]:
+    """The hub id behind what weights were loaded from, and whether it is one; else the folder's name."""
+    parts = Path(name).parts
+    if BUNDLED_PACKAGE in parts:
+        return MINILM, True
+    cached = [part for part in parts if part.startswith("models--")]  # the hub's cache: models--owner--name
+    if cached:
+        return cached[-1].removeprefix("models--").replace("--", "/"), True
+    if name and not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return name, True
+    return Path(name).resolve().name if name else None, False
+
+
+def _front_matter(folder: Path, hub_id: str | None) -> dict[str, Any]:
+    """The front matter of the card in a folder, or of the hub id's card where it is in the hub's cache."""
+    path = folder / "README.md"
+    if hub_id and not path.is_file():
+        cached = try_to_load_from_cache(hub_id, "README.md")
+        path = Path(cached) if isinstance(cached, str) else path
+    try:
+        return (metadata_load(path) if path.is_file() else None) or {}
+    except Exception:  # a damaged card of somebody else's, in any of YAML's errors: nothing is known then
+        return {}
+
+
+def model_card(facts: CardFacts, origin: Origin, grid: pd.DataFrame | None = None) -> str:
+    """The text of README.md.
+
+    Args:
+        facts: of the model. origin: of its weights. grid: of the encoder it was cut from, as `sts_grid` gives it.
+    """
+    library = {"safetensors": "sentence-transformers", "onnx": "onnx"}[facts.format]
+    front = ModelCardData(
+        library_name=library,
+        pipeline_tag="sentence-similarity",
+        tags=[library, *TAGS] + (["int8"] if facts.cosines is not None else []),
+        base_model=origin.backbone if origin.on_hub else None,
+        license=origin.license or "unknown",
+        datasets=list(origin.datasets) or None,
+    ).to_yaml()
+    values = vars(facts) | {
+        "front": front,
+        "checked": _checked(facts),
+        "backbone": _backbone(origin),
+        "name": (origin.backbone or "encoder").rpartition("/")[2],
+        "megabytes": f"{facts.size / 1e6:.1f}",
+        "full_megabytes": f"{facts.full_size / 1e6:.1f}",
+        "bytes": 4 * facts.dim,
+        "full_bytes": 4 * facts.full_dim,
+        "use": Template(_text(f"{facts.format}.md"))
+        .substitute(texts=json.dumps(EXAMPLES), max_length=facts.max_length, dim=facts.dim)
+        .strip(),
+        "scores": "No scores were given when this was exported." if grid is None else grid_text(grid, facts),
+        "origin": "\n".join(f"- {line}" for line in _origin_lines(origin)),
+        "version": __version__,
+    }
+    return Template(_text("card.md")).substitute(values)
+
+
+def _text(name: str) -> str:
+    return (files("twodmse") / "resources" / "cards" / name).read_text(encoding="utf-8")
+
+
+def _checked(facts: CardFacts) -> str:
+    """What the comparison with the encoder came to."""
+    line = (
+        f"Compared with the whole encoder on {facts.texts} texts before it was written: in float32 no coordinate "
+        f"differs by more than {facts.difference:.1e}."
+    )
+    if facts.cosines is None:
+        return line
+    return (
+        f"{line}\nThen quantised to int8: on {len(facts.cosines)} sentences the cosine to the float32 vectors is "
+        f"{facts.cosines.mean():.4f} on average and {facts.cosines.min():.4f} at the lowest.\nA text's vector also "
+        "depends a little on what else is in its batch: the activations of a batch share one scale."
+    )
+
+
+def _backbone(origin: Origin) -> str:
+    if origin.backbone is None:
+        return "an encoder of unrecorded origin"
+    return f"[{origin.backbone}](https://huggingface.co/{origin.backbone})" if origin.on_hub else f"`{origin.backbone}`"
+
+
+def _origin_lines(origin: Origin) -> list[str]:
+    """Backbone, its licence, its data, and what was trained since, each a sentence."""
+    whose = "its own model card" if origin.backbone else "a model card"
+    licence = f"{origin.license}, says {whose}" if origin.license else "unknown: find it out before passing this on"
+    data = ", ".join(origin.datasets) or "not recorded"
+    trained = "; before that: ".join(origin.trained) or f"no `{TRAIN_CONFIG}` lay beside the weights this was cut from"
+    return [
+        f"Backbone: {_backbone(origin)}",
+        f"Licence of the backbone: {licence}",
+        f"Training data of the backbone: {data}",
+        f"Trained since: {trained}",
+    ]
+
+
+def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
+    """The scores as a Markdown table: mean over the tasks, layer N on top, the exported cell in bold.
+
+    Of more than twelve dims only the doubling ones, the exported and the largest are shown.
+    """
+    grid = grid.astype({"layer": int, "dim": int})
+    means = grid.pivot_table(index="layer", columns="dim", values="spearman").sort_index(ascending=False)
+    dims = [d for d in means if len(means.columns) <= 12 or d & (d - 1) == 0 or d in (facts.dim, max(means))]
+    rows = [["layer \\ dim", *map(str, dims)], ["---:"] * (len(dims) + 1)]
+    for layer, scores in means[dims].iterrows():
+        marks = ["**" if (layer, dim) == (facts.layer, facts.dim) else "" for dim in dims]
+        cells = ["" if pd.isna(s) else f"{m}{s:.2f}{m}" for m, s in zip(marks, scores, strict=True)]
+        rows.append([str(layer), *cells])
+    tasks = ", ".join(f"`{_shown(str(t))}`" for t in grid["task"].unique())
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"Spearman x 100 of the cosine in float32, mean over {tasks}; this cell in bold.", "", *lines])
+
+
+def check_grid_fits(grid: pd.DataFrame, num_layers: int, dim: int) -> None:
+    """Refuse a table that is no grid of this encoder.
+
+    Raises:
+        ValueError: for a missing column, no rows, rows of several models, or a cell the encoder does not have.
+    """
+    missing = [c for c in ("task", "layer", "dim", "spearman") if c not in grid]
+    if missing or not len(grid):
+        lack = f"column {missing[0]!r}" if missing else "rows"
+        raise ValueError(f"the grid has no {lack}: give a table that twodmse grid --out wrote")
+    if "model" in grid and grid["model"].nunique() > 1:
+        names = ", ".join(sorted(map(str, grid["model"].unique())))
+        raise ValueError(f"the grid holds several models ({names}): keep the rows of the one that is exported")
+    for column, least, most in (("layer", 0, num_layers), ("dim", 1, dim)):
+        wrong = [value for value in grid[column].unique() if value not in range(least, most + 1)]
+        if wrong:
+            raise ValueError(
+                f"the grid has {column} {wrong[0]}, this encoder {column}s {least}..{most}: another model's?"
+            )

@@ -1,0 +1,159 @@
+"""The objective: one function that computes any recipe's plan from the pooled states of one forward pass."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from twodmse.objectives import losses
+from twodmse.objectives.recipes import TEACHER, Alignment, Plan
+
+NESTED = ("scores", "pairs")  # kinds of alignment computed at all dims of a layer at once
+BASE_LOSSES = ("auto", "contrastive", "cosent", "angle", "mix")
+
+
+@dataclass(frozen=True)
+class BaseLoss:
+    """Weights and scales of the base loss, which every trained cell takes.
+
+    For triplets, the ranking part is contrastive over positives and hard negatives, and CoSENT and angle see
+    (anchor, positive) as 1 and (anchor, negative) as 0. For scored pairs, the ranking part is AnglE's in-batch term.
+    """
+
+    contrastive: float = 1.0
+    cosent: float = 0.0
+    angle: float = 0.0
+    scale: float = 20.0
+
+    @classmethod
+    def named(cls, name: str, scored: bool, mix: Sequence[float], scale: float) -> "BaseLoss":
+        """The base loss of that name; ``auto`` is contrastive for triplets and cosent for scored pairs.
+
+        Args:
+            name: auto, contrastive, cosent, angle or mix.
+            scored: whether the data are scored pairs.
+            mix: the weights of contrastive, cosent and angle under ``mix``.
+            scale: 1 / temperature of the cosines.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        if name == "auto":
+            name = "cosent" if scored else "contrastive"
+        if name == "mix":
+            return cls(*mix, scale=scale)
+        if name not in BASE_LOSSES:
+            raise ValueError(f"unknown loss {name!r}: choose one of {', '.join(BASE_LOSSES)}")
+        return cls(**{"contrastive": 0.0, name: 1.0}, scale=scale)
+
+    def __call__(self, columns: Sequence[Tensor], gold: Tensor | None, dims: Sequence[int]) -> Tensor:
+        """The base loss of one layer at every dim.
+
+        Args:
+            columns: 2 or 3 tensors (b, D): anchors, positives and, for triplets, negatives.
+            gold: (b,) scores of scored pairs; None for triplets and unscored pairs.
+            dims: ascending cut widths, K of them.
+
+        Returns:
+            (K,).
+        """
+        anchors, positives, *negatives = columns
+        total = anchors.new_zeros(len(dims))
+        if gold is None:
+            firsts = torch.cat([anchors] * (1 + len(negatives)))  # (P, D)
+            seconds = torch.cat([positives, *negatives])
+            labels = torch.cat([anchors.new_full((len(anchors),), y) for y in (1.0, 0.0)[: 1 + len(negatives)]])  # (P,)
+        else:
+            firsts, seconds, labels = anchors, positives, gold
+        if self.contrastive and gold is None:
+            total = total + self.contrastive * losses.nested_contrastive(anchors, seconds, dims, self.scale)
+        elif self.contrastive:
+            texts = torch.cat([firsts, seconds])  # (2P, D)
+            scores = losses.nested_cosines(texts, texts, dims)  # (K, 2P, 2P)
+            total = total + self.contrastive * losses.in_batch(scores, labels, self.scale)
+        if self.cosent:
+            scores = losses.nested_pair_cosines(firsts, seconds, dims)  # (K, P)
+            total = total + self.cosent * losses.cosent(scores, labels, self.scale)
+        if self.angle:
+            angles = [losses.angle(firsts[:, :d], seconds[:, :d], labels, self.scale) for d in dims]  # K x ()
+            total = total + self.angle * torch.stack(angles)
+        return total
+
+
+def objective(
+    states: Tensor,
+    plan: Plan,
+    base: BaseLoss,
+    num_columns: int,
+    gold: Tensor | None = None,
+    teacher: Tensor | None = None,
+    own_columns: int | None = None,
+) -> dict[str, Tensor]:
+    """The terms of a plan, each weighted and under its own name; the loss of the step is their sum.
+
+    Args:
+        states: (N+1, B, D) float32, B = num_columns * b texts, column after column.
+        plan: the cells and alignments of this step.
+        base: the base loss.
+        num_columns: 2 for pairs, 3 for triplets.
+        gold: (b,) for scored pairs.
+        teacher: (B, E) vectors of a frozen teacher for the same texts, if the plan aligns to one.
+        own_columns: how many columns the base loss sees, the first ones; None means all.
+
+    Returns:
+        A scalar a term.
+    """
+    terms: dict[str, Tensor] = defaultdict(lambda: states.new_zeros(()))
+    layers = states.unbind()  # N+1 times (B, D): each has its own gradient, where a slice's is as large as all layers
+    for layer, group in _by_layer(plan.cells):
+        dims = sorted({cell.dim for cell in group})
+        values = base(layers[layer].chunk(num_columns)[:own_columns], gold, dims)  # (K,)
+        for cell in group:
+            terms[cell.term] = terms[cell.term] + cell.weight * values[dims.index(cell.dim)]
+    for alignment in plan.alignments:
+        if alignment.kind not in NESTED:
+            terms[alignment.term] = terms[alignment.term] + alignment.weight * _align(layers, alignment, teacher)
+    for layer, group in _by_layer([a for a in plan.alignments if a.kind in NESTED]):
+        dims = sorted({alignment.dim for alignment in group})
+        for (kind, target, temperature, detached), cells in _by_target(group):
+            vectors = _target(layers, target, detached, teacher)  # (B, E)
+            if kind == "scores":
+                values = losses.kl_nested_scores(vectors, layers[layer], dims, temperature)  # (K,)
+            else:
+                values = losses.uncorrelated(vectors, layers[layer], dims, states.shape[1] // num_columns)  # (K,)
+            for alignment in cells:
+                value = alignment.weight * values[dims.index(alignment.dim)]
+                terms[alignment.term] = terms[alignment.term] + value
+    return dict(terms)
+
+
+def _by_layer(cells: Sequence[Any]) -> list[tuple[int, list[Any]]]:
+    ordered = sorted(cells, key=lambda cell: cell.layer)
+    return [(layer, list(group)) for layer, group in groupby(ordered, key=lambda cell: cell.layer)]
+
+
+def _by_target(cells: Sequence[Alignment]) -> list[tuple[tuple[str, int, float, bool], list[Alignment]]]:
+    def key(cell: Alignment) -> tuple[str, int, float, bool]:
+        return cell.kind, cell.target, cell.temperature, cell.detached
+
+    return [(target, list(group)) for target, group in groupby(sorted(cells, key=key), key=key)]
+
+
+def _target(layers: Sequence[Tensor], target: int, detached: bool, teacher: Tensor | None) -> Tensor:
+    vectors = teacher if target == TEACHER else layers[target]  # (B, E)
+    return vectors.detach() if detached else vectors
+
+
+def _align(layers: Sequence[Tensor], alignment: Alignment, teacher: Tensor | None) -> Tensor:
+    student = layers[alignment.layer][:, : alignment.dim]  # (B, d)
+    if alignment.kind == "vectors":
+        return losses.turned(student, teacher)
+    if alignment.kind == "compress":
+        target = losses.compress(layers[alignment.target], alignment.dim)  # (B, d)
+        return losses.ese_distance(student, target, alignment.temperature)
+    target = _target(layers, alignment.target, alignment.detached, teacher)[:, : alignment.dim]  # (B, d)
+    return losses.kl_coordinates(target, student, alignment.temperature)

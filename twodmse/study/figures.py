@@ -1,0 +1,171 @@
+"""The pictures of this project, drawn from the stored tables alone and the same byte for byte each time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from twodmse import plots
+from twodmse.files import atomic_file
+from twodmse.study import pictures
+from twodmse.study.plans import ABLATIONS
+from twodmse.study.results import Study
+from twodmse.study.tables import read
+
+FORMATS = {
+    "png": {"dpi": 150, "metadata": {"Software": None}},
+    "pdf": {"metadata": {"Creator": None, "Producer": None, "CreationDate": None}},
+}
+INDEX = """# Figures
+
+Every picture here is drawn from the tables in `data/` by `make figures`; nothing else goes into them. What the study's
+numbers say about the claims of the literature is in [CLAIMS.md](CLAIMS.md).
+
+| figure | what it shows | tables | drawn by | notebook | answers |
+|---|---|---|---|---|---|
+"""
+NOTEBOOKS = {
+    "01": "01_quickstart", "04": "04_layer_by_dim_grid", "05": "05_alignment", "07": "07_what_it_costs",
+    "08": "08_paper_figures",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure: its file name, what it shows, the tables it is drawn from and the function that draws it."""
+
+    name: str
+    shows: str
+    tables: tuple[str, ...]
+    draw: Callable[[Path], Figure]
+    notebook: str  # number of the notebook that shows and explains it
+    answers: str = ""  # the figure or table of the literature that it answers
+    models: tuple[str, ...] = ()  # of the study, without which there is nothing to draw
+
+    def ready(self, data: Path) -> bool:
+        """Whether the folder of tables holds what it is drawn from."""
+        stored = all((data / f"{table}.csv").is_file() for table in self.tables)
+        return stored and (not self.models or Study.read(data).has(*self.models))
+
+    def row(self) -> str:
+        """Its line of the index page."""
+        tables = ", ".join(f"[{table}.csv](data/{table}.csv)" for table in self.tables)
+        drawn = f"`{self.draw.__module__.removeprefix('twodmse.')}.{self.draw.__name__}`"
+        book = f"[{self.notebook}](../notebooks/{NOTEBOOKS[self.notebook]}.ipynb)"
+        return f"| [{self.name}]({self.name}.png) | {self.shows} | {tables} | {drawn} | {book} | {self.answers} |"
+
+
+def draw_figures(out: str | Path, data: str | Path | None = None) -> list[Path]:
+    """Draw every figure whose table is stored, as PNG and PDF, and write the index page.
+
+    Args:
+        out: folder of the pictures. data: folder of the tables; ``out/data`` if None.
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileNotFoundError: if there is no table at all.
+    """
+    out = Path(out)
+    data = out / "data" if data is None else Path(data)
+    known = [picture for picture in PICTURES if picture.ready(data)]
+    if not known:
+        raise FileNotFoundError(f"there are no stored tables in {data}: name the folder that holds them")
+    written = []
+    for picture in known:
+        figure = picture.draw(data)
+        for ending, options in FORMATS.items():
+            path = out / f"{picture.name}.{ending}"
+            with atomic_file(path) as work:
+                figure.savefig(work, **options)
+            written.append(path)
+        matplotlib.pyplot.close(figure)
+    with atomic_file(out / "README.md") as work:
+        work.write_text(INDEX + "\n".join(picture.row() for picture in known) + "\n", encoding="utf-8")
+    return [*written, out / "README.md"]
+
+
+def quickstart(data: Path) -> Figure:
+    """The three grids that `make quickstart` compares."""
+    table = read(data, "quickstart")
+    grids = {name: table[table["model"] == name] for name in ("untouched", "full", "2dmse")}
+    return plots.heatmaps(grids, "Spearman x 100 on held-out pairs (mini-sts test)")[0].figure
+
+
+STUDY = ("study_runs", "study_cells")
+PICTURES = [
+    Picture(
+        "quickstart",
+        "the layer x dim grid before training, after `full` and after `2dmse`",
+        ("quickstart",),
+        quickstart,
+        "01",
+    ),
+    Picture(
+        "study_grids",
+        "the grid of every recipe on the seven real test sets",
+        STUDY,
+        pictures.study_grids,
+        "08",
+        "2DMSE v1, STS tables at each layer; Reproduce, grids",
+    ),
+    Picture(
+        "study_layers",
+        "quality over depth at three dims",
+        STUDY,
+        pictures.study_layers,
+        "08",
+        "2DMSE v1, curves over layers",
+    ),
+    Picture(
+        "study_dims",
+        "quality over width at three layers",
+        STUDY,
+        pictures.study_dims,
+        "08",
+        "2DMSE v1, curves over dims; MRL",
+    ),
+    Picture(
+        "study_ablation",
+        "what each part of the objective of `2dmse` adds",
+        (*STUDY, "study_draws"),
+        pictures.study_ablation,
+        "08",
+        "2DMSE v1, ablation table",
+        ("2dmse", *ABLATIONS),
+    ),
+    Picture(
+        "study_independent",
+        "one model cut at each layer against models trained at each depth",
+        STUDY,
+        pictures.study_independent,
+        "08",
+        "2DMSE v1, scaled-down models; Reproduce, BERT-S; Starbucks, table A1",
+    ),
+    Picture(
+        "study_kl",
+        "KL of each layer to the last before and after training",
+        ("study_runs", "study_kl"),
+        pictures.study_kl,
+        "05",
+    ),
+    Picture(
+        "study_speed",
+        "how many times faster a layer is, against its quality",
+        (*STUDY, "costs"),
+        pictures.study_speed,
+        "07",
+        "2DMSE v1, inference time",
+    ),
+    Picture(
+        "published_grids",
+        "grids that others published beside the same recipes here",
+        STUDY,
+        pictures.published_grids,
+        "08",
+        "Reproduce, average of seven STS sets",
+    ),
+]

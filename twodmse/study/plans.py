@@ -1,0 +1,160 @@
+"""Plans of the study: which runs there are, as data; what they would cost elsewhere."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from twodmse.config import PRESETS
+
+# In the order they are run: a study that is stopped early has the runs that say most.
+REPEATED = ("grid", "2dmse", "full", "mrl")  # recipes with three seeds
+STUDIED = (*REPEATED, "st2d", "2dmse-weighted", "ese", "starbucks")
+ABLATIONS = {
+    "2dmse, no last layer": {"last_layer": False},
+    "2dmse, no alignment": {"alignment": False},
+    "2dmse, no cut dims": {"matryoshka": False},
+}
+FLOAT32 = "2dmse, float32"  # what mixed precision changes
+INDEPENDENT = "independent"  # models of their own depth, each cut first and then trained with mrl
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run."""
+
+    model: str  # what the tables call it
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of TrainConfig; none for the untouched backbone
+    layers: int | None = None  # depth it is cut to before training; None keeps all
+    rate_of: str | None = None  # whose learning rate of the sweep it takes
+    sweep: bool = False  # a short run at one learning rate, to choose among them
+
+    @property
+    def name(self) -> str:
+        """A name that is a file name too."""
+        model = self.model.replace(",", "").replace(" ", "-")
+        return f"sweep-{model}-lr{self.settings['lr']:g}" if self.sweep else f"{model}-s{self.seed}"
+
+    def with_settings(self, **changes: Any) -> "Trial":
+        """The same trial with other settings."""
+        return dataclasses.replace(self, settings={**self.settings, **changes})
+
+    def switches(self) -> str:
+        """The settings that tell it from its recipe's default, as text."""
+        shown = {k: v for k, v in self.settings.items() if k not in ("recipe", "lr")}
+        return " ".join(f"{k}={str(v).lower()}" for k, v in shown.items())
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """The runs of a study and everything they share."""
+
+    backbone: str
+    data: str
+    steps: int
+    batch_size: int
+    trials: tuple[Trial, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
+    sweep_steps: int = 0
+    validation: str = "stsb-validation"
+    tasks: tuple[str, ...] = ("paper",)
+    dims: tuple[int, ...] = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384)
+    mean_dims: tuple[int, ...] = (16, 32, 64, 128, 256, 384)  # of every mean over cells
+
+    def sweep_of(self, model: str) -> list[Trial]:
+        """The short runs that choose a model's learning rate: its first trial's settings, at every rate."""
+        first = next(trial for trial in self.trials if trial.rate_of == model)
+        short = dataclasses.replace(first, model=model, seed=0, rate_of=None, sweep=True)
+        return [short.with_settings(lr=rate) for rate in self.rates]
+
+    def queue(self) -> list[Trial]:
+        """Every run in order; before the first one of a model whose learning rate is swept, its sweep."""
+        ordered: dict[str, Trial] = {}
+        for trial in self.trials:
+            for run in (*(self.sweep_of(trial.rate_of) if trial.rate_of else ()), trial):
+                ordered.setdefault(run.name, run)
+        return list(ordered.values())
+
+
+def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)) -> tuple[Trial, ...]:
+    """The runs of the study: every recipe, the ablations of 2dmse, and models trained at their own depth.
+
+    Args:
+        depths: of the independently trained models, the one that the sweep takes first. swept: whether learning rates
+            come from a sweep. seeds: how many for the `REPEATED` recipes, and for ablations and independent models.
+    """
+
+    def rate(model: str) -> str | None:
+        return model if swept else None
+
+    presets = {"grid": {k: v for k, v in PRESETS["grid"].items() if k not in ("data", "steps", "lr")}}
+    many, few = seeds
+    made = [Trial("untouched")]
+    for seed in range(many):
+        chosen = REPEATED if seed else STUDIED
+        recipes = [Trial(r, seed, {"recipe": r} | presets.get(r, {}), rate_of=rate(r)) for r in chosen]
+        ablations, independent = [], []
+        if seed < few:
+            ablations = [Trial(m, seed, {"recipe": "2dmse"} | s, rate_of=rate("2dmse")) for m, s in ABLATIONS.items()]
+            own = {"recipe": "mrl"}
+            independent = [Trial(f"{INDEPENDENT} {n}", seed, own, n, rate_of=rate(INDEPENDENT)) for n in depths]
+        made += [*recipes[: len(REPEATED) + 1], *independent, *ablations, *recipes[len(REPEATED) + 1 :]]
+    return tuple(made)
+
+
+PLANS = {
+    "minilm": StudyPlan(
+        backbone="bundled",
+        data="all-nli",
+        steps=517,
+        batch_size=64,
+        trials=(
+            *trials(depths=(3, 1, 2, 4, 5), swept=True),
+            Trial(FLOAT32, settings={"recipe": "2dmse", "precision": "fp32"}, rate_of="2dmse"),
+        ),
+        settings={"save_every": 200},
+        rates=(5e-5, 1.5e-4, 4e-4),
+        sweep_steps=60,
+    ),
+    "paper": StudyPlan(
+        backbone=PRESETS["paper"]["backbone"],
+        data="all-nli",
+        steps=PRESETS["paper"]["steps"],
+        batch_size=PRESETS["paper"]["batch_size"],
+        trials=trials(depths=(2, 4, 6, 8, 10), swept=False),
+        settings={
+            k: v
+            for k, v in PRESETS["paper"].items()
+            if k not in ("recipe", "data", "backbone", "steps", "batch_size", "two_passes")
+        },
+        dims=(8, 16, 32, 64, 128, 256, 512, 768),
+        mean_dims=(16, 32, 64, 128, 256, 512, 768),
+    ),
+}
+
+TOKENS = 12.3  # a text of all-nli, special tokens included, as BERT's tokenizer cuts it
+BERT_BASE = {"layers": 12, "width": 768, "parameters": 110e6}
+MINILM = {"layers": 6, "width": 384, "parameters": 22.7e6}
+
+
+def step_flops(layers: int, width: int, batch_size: int, passes: int = 1) -> float:
+    """Floating point operations of one training step on triplets, worked out on paper.
+
+    Two a weight and token forward, four backward; a layer has 12 width^2 weights. Left out: attention's products over
+    pairs of tokens (texts are short), the embedding layer, the loss and the optimizer.
+
+    Args:
+        layers, width: of the encoder. batch_size: triplets. passes: forward passes, of which one is kept for backward.
+    """
+    return (2 * passes + 4) * 12 * width**2 * layers * 3 * batch_size * TOKENS
+
+
+def step_bytes(layers: int, width: int, batch_size: int, parameters: float, passes: int = 1) -> float:
+    """Memory of one training step in mixed precision, worked out on paper: an upper estimate.
+
+    16 bytes a parameter (weight, gradient and AdamW's two moments in float32) and 34 numbers of 2 bytes a width, token
+    and layer kept for backward (Korthikanti et al. 2022, 2205.05198, eq. 1 without the attention maps), every pass.
+    """
+    return 16 * parameters + 34 * width * layers * 3 * batch_size * TOKENS * passes

@@ -1,0 +1,118 @@
+"""Numbers in prose, tied to stored tables: blocks of a Markdown file that are written from figures/data.
+
+A block stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``. `fill` writes every block anew; a test compares the
+files of this project with what `fill` makes of them.
+
+Use: python -m twodmse.study.report README.md
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import typer
+
+from twodmse.files import atomic_file
+from twodmse.study import claims
+from twodmse.study.tables import markdown, read
+
+Block = Callable[[Path], str]
+
+
+def fill(text: str, data: Path) -> str:
+    """``text`` with each of its blocks written anew from the tables in ``data``.
+
+    Raises:
+        ValueError: for a block of an unknown name.
+        FileNotFoundError: for a block whose table is missing.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in BLOCKS:
+            raise ValueError(f"unknown block {name!r}: choose one of {', '.join(BLOCKS)}")
+        return f"<!-- {name} -->\n{BLOCKS[name](data).strip()}\n<!-- /{name} -->"
+
+    return re.sub(r"<!-- (?P<name>[a-z-]+) -->\n.*?<!-- /(?P=name) -->", block, text, flags=re.DOTALL)
+
+
+def fill_file(path: Path, data: Path) -> None:
+    """Write the blocks of a Markdown file anew."""
+    text = fill(path.read_text(encoding="utf-8"), data)
+    with atomic_file(path) as work:
+        work.write_text(text, encoding="utf-8")
+
+
+def loose_numbers(text: str) -> list[str]:
+    """Decimal numbers of a Markdown text that stand outside of blocks, code, links and version numbers."""
+    for pattern in (
+        r"<!-- (?P<name>[a-z-]+) -->.*?<!-- /(?P=name) -->",
+        r"```.*?```",
+        r"`[^`]*`",
+        r"\]\([^)]*\)",
+        r"(Python|Apache-)\s?\d+\.\d+",
+        r"(section|arXiv|eq\.)\s\d+\.\d+",
+    ):
+        text = re.sub(pattern, "", text, flags=re.DOTALL)
+    return re.findall(r"\d+\.\d+", text)
+
+
+def layer_means(grids: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Mean Spearman over tasks and dims: one row a layer, one column a model."""
+    means = grids.pivot_table(index="layer", columns="model", values="spearman")
+    return means[list(models)].rename(columns=lambda name: f"`{name}`" if name != "untouched" else name)
+
+
+def quickstart(data: Path) -> str:
+    """What the first command prints, and how long it took."""
+    grids, times = read(data, "quickstart"), read(data, "timings").set_index("what")
+    top = grids[(grids["layer"] == grids["layer"].max()) & (grids["dim"] == grids["dim"].max())]
+    top = top.set_index("model")["spearman"]
+    dims = ", ".join(map(str, sorted(grids["dim"].unique())))
+    return (
+        f"`make quickstart` took {times.loc['quickstart', 'minutes']:.1f} minutes after installation on "
+        f"{times.loc['quickstart', 'machine']}. It trains the bundled all-MiniLM-L6-v2 twice on the bundled triplets, "
+        "the usual way (`full`: only the last layer) and with `2dmse`, and prints the mean Spearman x 100 of each "
+        f"layer over the dims {dims} on {grids['n'].iloc[0]} held-out pairs:\n\n"
+        f"{markdown(layer_means(grids, ['untouched', 'full', '2dmse']))}\n\n"
+        f"At the full cell (6, 384) `full` has {top['full']:.2f} and `2dmse` {top['2dmse']:.2f}: on every layer below "
+        "the last, 2DMSE is ahead; at the top it costs little.\n"
+    )
+
+
+def corpus(data: Path) -> str:
+    """How baselines do on the bundled pairs."""
+    scores = read(data, "corpus").set_index("baseline")["spearman"]
+    return (
+        f"Spearman x 100 on the test part of `mini-sts`: counting shared words (Jaccard) {scores['jaccard']:.2f}; the "
+        f"untouched all-MiniLM-L6-v2 {scores['minilm 6 384']:.2f} at cell (6, 384) and {scores['minilm 1 384']:.2f} at "
+        "(1, 384). Counting shared words does worse than nothing, because paraphrases share few words and decoys many."
+    )
+
+
+BLOCKS: dict[str, Block] = {
+    "quickstart": quickstart,
+    "corpus": corpus,
+    "real": claims.real,
+    "claims": claims.claims,
+    "rises": claims.rises,
+    "every-cell": claims.every_cell,
+    "speed": claims.speed,
+    "sweep": claims.sweep,
+    "coverage": claims.coverage,
+    "precision": claims.precision,
+    "paper-plan": claims.paper_plan,
+}
+
+
+def main(paths: Annotated[list[Path], typer.Argument(help="Markdown files to write back.")]) -> None:
+    """Write the blocks of Markdown files anew from figures/data."""
+    for path in paths:
+        fill_file(path, Path("figures/data"))
+        typer.echo(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,249 @@
+"""The study: one table of training runs from one backbone, scored alike; stopped at any moment, it goes on.
+
+Every run is written down when it ends and skipped from then on. Several processes may work on one folder: each takes
+the next run that no other one holds.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+
+from twodmse.config import TrainConfig
+from twodmse.data.sets import load_pairs, load_texts
+from twodmse.efficiency.timing import processor
+from twodmse.encoder.encoder import Encoder
+from twodmse.evaluation.compare import cell_draws
+from twodmse.evaluation.grid import RESAMPLES, expand, pairs_grid, resample_counts
+from twodmse.evaluation.records import commit
+from twodmse.files import atomic_file
+from twodmse.probes import kl_to_last, score_kl
+from twodmse.study.plans import StudyPlan, Trial
+from twodmse.training.runs import train_encoder
+from twodmse.training.trainer import wants_bf16
+
+SWEEP, RUNS, CELLS, DRAWS, KL = ("study_sweep", "study_runs", "study_cells", "study_draws", "study_kl")
+KEPT_DRAWS = 400  # resamples kept of each mean, for paired comparisons of any two runs from the tables alone
+WAIT = 5.0  # seconds between looks at what the other processes hold
+
+
+def run_study(plan: StudyPlan, out: str | Path, work: str | Path, say: Callable[[str], None] = print) -> None:
+    """Do every run of a plan that its tables do not hold yet.
+
+    Before the first run of a recipe comes its sweep: a few steps at each learning rate, scored on the plan's validation
+    pairs; the runs take the best one. Tables in ``out``: ``study_sweep`` (one row a recipe and rate), ``study_runs``
+    (one row a run: what it was, where and how long it ran), ``study_cells`` (every cell of every task), ``study_draws``
+    (means over the tasks in each of 400 resamples, the same ones for every run), ``study_kl`` (per layer, on the
+    validation texts).
+
+    Args:
+        plan: the runs. out: folder of the tables. work: folder of the models; a run cut short goes on from there.
+        say: takes each line of progress.
+
+    Raises:
+        OSError: if the data or the backbone cannot be read, or a table cannot be written.
+    """
+    out, work = Path(out), Path(work)
+    for folder in (out, work):
+        folder.mkdir(parents=True, exist_ok=True)
+    here = machine()  # now: the checkout may move on while the runs last
+    for trial in in_turn(plan, out, work, say):
+        if trial.sweep:
+            sweep_trial(plan, trial, out, work)
+        else:
+            study_trial(plan, trial, out, work, here)
+
+
+def in_turn(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], None]) -> Iterator[Trial]:
+    """The trials that the tables lack and no other process does; ends when they have them all, from whomever."""
+    while left := to_do(plan, out):
+        taken = 0
+        for trial in left:
+            if trial.rate_of and not {run.name for run in plan.sweep_of(trial.rate_of)} <= done(out):
+                continue  # another process is at its sweep
+            with claimed(work, trial) as mine:
+                if mine and trial.name not in (had := done(out)):
+                    say(f"{len({t.name for t in left} - had)} to do, now {trial.name}")
+                    taken += 1
+                    yield trial
+        if not taken:
+            time.sleep(WAIT)
+
+
+def to_do(plan: StudyPlan, out: Path) -> list[Trial]:
+    """The trials that no table holds yet, in order."""
+    had = done(out)
+    return [trial for trial in plan.queue() if trial.name not in had]
+
+
+@contextmanager
+def claimed(work: Path, trial: Trial) -> Iterator[bool]:
+    """Whether this process may do the trial; the claim ends with the block, or with the process."""
+    lock = FileLock(work / f"{trial.name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def done(out: Path) -> set[str]:
+    """The names of the runs, sweeps among them, that the tables hold."""
+    tables = [path for path in (out / f"{SWEEP}.csv", out / f"{RUNS}.csv") if path.is_file()]
+    return {name for path in tables for name in pd.read_csv(path, usecols=["run"])["run"]}
+
+
+def add_rows(path: Path, rows: pd.DataFrame, work: Path) -> None:
+    """Add a run's rows to a table, in place of any it had: the whole table is written, or nothing."""
+    with FileLock(work / "tables.lock"):
+        if path.is_file():
+            old = pd.read_csv(path)
+            rows = pd.concat([old[~old["run"].isin(set(rows["run"]))], rows], ignore_index=True)
+        with atomic_file(path) as whole:
+            rows.to_csv(whole, index=False, float_format="%.6g")
+
+
+def sweep_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path) -> None:
+    """Train a few steps at one learning rate and write the mean of its cells on the validation pairs."""
+    encoder, _ = trained(plan, trial, plan.sweep_steps, work)
+    grid = pairs_grid(encoder, load_pairs(plan.validation), plan.mean_dims, scored_layers(trial, encoder), resamples=0)
+    row = {"run": trial.name, "model": trial.model, "lr": trial.settings["lr"], "steps": plan.sweep_steps}
+    row |= {"seed": trial.seed, "task": plan.validation, "spearman": grid["spearman"].mean()}
+    row["top"] = grid["spearman"].iloc[-1]  # the last layer at full width
+    add_rows(out / f"{SWEEP}.csv", pd.DataFrame([row]), work)
+    shutil.rmtree(work / trial.name)
+
+
+def best_rate(sweep: pd.DataFrame, model: str) -> float:
+    """The learning rate with the best mean over cells in the sweep.
+
+    Raises:
+        ValueError: if the sweep does not have the model.
+    """
+    rows = sweep[sweep["model"] == model]
+    if rows.empty:
+        raise ValueError(
+            f"the sweep has no learning rate for {model!r}: it has {', '.join(sorted(set(sweep['model'])))}"
+        )
+    return float(rows.sort_values("spearman")["lr"].iloc[-1])
+
+
+def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: Mapping[str, object]) -> None:
+    """One run: train with the swept rate, score all tasks, write its rows; the row in ``study_runs`` comes last.
+
+    Args:
+        plan, trial: what to do. out, work: folders of the tables and the models. here: columns on where it runs.
+    """
+    if trial.rate_of:
+        rate = best_rate(pd.read_csv(out / f"{SWEEP}.csv"), trial.rate_of)
+        trial = trial.with_settings(lr=rate)
+    encoder, seconds = trained(plan, trial, plan.steps, work)
+    layers = scored_layers(trial, encoder)
+    cells, draws = score(plan, encoder, layers)
+    texts = list(dict.fromkeys(text for column in load_pairs(plan.validation).columns for text in column))
+    facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": plan.steps if seconds else 0}
+    for table, rows in {CELLS: cells, DRAWS: draws, KL: layer_kl(encoder, texts)}.items():
+        add_rows(out / f"{table}.csv", tagged(rows, facts), work)
+    facts |= {"recipe": trial.settings.get("recipe", ""), "layers": encoder.num_layers}
+    facts |= {"switches": trial.switches(), "lr": trial.settings.get("lr", 0.0), "batch_size": plan.batch_size}
+    facts |= {"data": plan.data, "backbone": plan.backbone, "seconds": round(seconds, 1)}
+    asked = (plan.settings | trial.settings).get("precision", "auto")
+    facts |= here if asked == "auto" else here | {"precision": asked}
+    add_rows(out / f"{RUNS}.csv", pd.DataFrame([facts]), work)
+
+
+def trained(plan: StudyPlan, trial: Trial, steps: int, work: Path) -> tuple[Encoder, float]:
+    """The trial's encoder and the seconds of this call's training; a run that was cut short goes on.
+
+    The untouched backbone, where a trial has no recipe.
+    """
+    encoder = Encoder.load(plan.backbone)
+    if trial.layers is not None:
+        encoder = encoder.submodel(layer=trial.layers)
+    if "recipe" not in trial.settings:
+        return encoder, 0.0
+    folder = work / trial.name
+    settings = plan.settings | trial.settings | {"steps": steps, "seed": trial.seed, "out": str(folder)}
+    shared = {"data": plan.data, "backbone": plan.backbone, "batch_size": plan.batch_size}
+    config = TrainConfig.from_dict(shared | settings)
+    start = time.perf_counter()
+    encoder = train_encoder(encoder, load_texts(plan.data), config, resume=folder.is_dir()).encoder
+    seconds = time.perf_counter() - start
+    for checkpoint in folder.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)  # the run is done, and its model lies beside them
+    return encoder, seconds
+
+
+def scored_layers(trial: Trial, encoder: Encoder) -> list[int]:
+    """All layers; of a model made to be used at its own depth, the last."""
+    return [encoder.num_layers] if trial.layers is not None else list(range(1, encoder.num_layers + 1))
+
+
+def score(plan: StudyPlan, encoder: Encoder, layers: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every cell of every task, and the means over tasks in each resample.
+
+    Returns:
+        Columns as `sts_grid`; and columns mean, draw_0, draw_1, ...: rows ``layer n`` (mean over the plan's mean_dims),
+        ``cell n D`` (full width), Spearman x 100. Draw r resamples every task by its resample r.
+    """
+    tables, every = [], []
+    for pairs in [load_pairs(task) for task in expand(plan.tasks)]:
+        counts = resample_counts(len(pairs), RESAMPLES, pairs.name)
+        scores, draws = cell_draws(encoder, pairs, layers, plan.dims, counts)  # (L, K), (L, R, K)
+        low, high = np.percentile(draws, [2.5, 97.5], axis=1)  # (L, K) each
+        place = {"layer": np.repeat(layers, len(plan.dims)), "dim": np.tile(plan.dims, len(layers))}
+        values = {"spearman": scores.ravel(), "low": low.ravel(), "high": high.ravel(), "n": len(pairs)}
+        tables.append(pd.DataFrame({"task": pairs.name} | place | values))
+        every.append(draws[:, :KEPT_DRAWS])
+    mean = np.mean(every, axis=0)  # (L, kept, K), the mean over tasks
+    rows = {}
+    for i, layer in enumerate(layers):
+        rows[f"layer {layer}"] = mean[i][:, [plan.dims.index(d) for d in plan.mean_dims]].mean(axis=1)  # (kept,)
+        rows[f"cell {layer} {plan.dims[-1]}"] = mean[i][:, -1]
+    draws = pd.DataFrame(rows).T.round(3)
+    draws.columns = [f"draw_{r}" for r in draws.columns]
+    return pd.concat(tables, ignore_index=True), draws.rename_axis("mean").reset_index()
+
+
+def layer_kl(encoder: Encoder, texts: Sequence[str]) -> pd.DataFrame:
+    """Columns layer, kl (of coordinates, T = 1), entropy_last, score_kl (in-batch scores, T = 0.05), at full width."""
+    states = encoder.states(texts)  # (N+1, n, D)
+    coordinates, scores = kl_to_last(states, [encoder.dim]), score_kl(states, [encoder.dim])
+    return coordinates[["layer", "kl", "entropy_last"]].assign(score_kl=scores["kl"])
+
+
+def tagged(table: pd.DataFrame, facts: dict[str, object]) -> pd.DataFrame:
+    """A table with the facts as its first columns."""
+    return pd.DataFrame({name: [value] * len(table) for name, value in facts.items()}).join(
+        table.reset_index(drop=True)
+    )
+
+
+def machine() -> dict[str, object]:
+    """Where a run took place: device, threads, precision, versions, commit."""
+    on_cpu = not torch.cuda.is_available()
+    device = processor() if on_cpu else torch.cuda.get_device_name()
+    precision = "bf16" if wants_bf16("auto", on_cpu) else "fp32"
+    facts = {"device": device, "threads": torch.get_num_threads(), "precision": precision}
+    return facts | {"torch": torch.__version__, "commit": commit() or ""}
+
+
+def overview(plan: StudyPlan, out: Path) -> pd.DataFrame:
+    """One row a run of a plan, in order: run, model, steps, layers, settings, done."""
+    rows, had = [], done(out)
+    for trial in plan.queue():
+        settings = " ".join(f"{k}={v}" for k, v in trial.settings.items())
+        depth = "all" if trial.layers is None else trial.layers
+        steps = (plan.sweep_steps if trial.sweep else plan.steps) if trial.settings else 0
+        rows.append((trial.name, trial.model, steps, depth, settings, "yes" if trial.name in had else "no"))
+    return pd.DataFrame(rows, columns=["run", "model", "steps", "layers", "settings", "done"])

@@ -1,0 +1,43 @@
+"""Stored tables: reading them, and writing them in Markdown."""
+
+from pathlib import Path
+
+import pandas as pd
+
+
+def markdown(table: pd.DataFrame, digits: int = 2) -> str:
+    """A table with its index as a Markdown table, numbers to ``digits`` decimals."""
+
+    def cell(value: object) -> str:
+        return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+    rows = [[str(table.index.name or ""), *map(str, table.columns)], ["---", *["---:"] * table.shape[1]]]
+    rows += [[str(index), *map(cell, row)] for index, row in zip(table.index, table.to_numpy(object), strict=True)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def read(data: Path, name: str) -> pd.DataFrame:
+    """A stored table.
+
+    Raises:
+        FileNotFoundError: naming the file.
+    """
+    path = data / f"{name}.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no stored table {path}")
+    return pd.read_csv(path)
+
+
+def stored_tables() -> Path:
+    """The folder of this project's stored tables, ``figures/data`` of the checkout that the package is installed from.
+
+    Raises:
+        FileNotFoundError: if the package is not installed from a checkout.
+    """
+    folder = Path(__file__).parents[2] / "figures" / "data"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            "the stored tables are not part of the installed package: clone the project, install it from there "
+            "(pip install --editable .), and start again"
+        )
+    return folder

@@ -1,0 +1,75 @@
+"""The grid over training time: every checkpoint of a run is a whole model, and is scored like one."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from twodmse.config import TrainConfig
+from twodmse.data.sets import load_pairs
+from twodmse.encoder.encoder import Encoder
+from twodmse.evaluation.grid import check_grid, expand, pairs_grid
+from twodmse.training.checkpoints import fault
+from twodmse.training.trainer import CONFIG_FILE
+
+log = logging.getLogger(__name__)
+
+
+def replay_grid(
+    folder: str | Path,
+    tasks: Sequence[str] = ("mini-sts-validation",),
+    dims: Sequence[int] | None = None,
+    layers: Sequence[int] | None = None,
+    resamples: int = 0,
+) -> pd.DataFrame:
+    """Score the backbone a run started from and each of its checkpoints.
+
+    Args:
+        folder: of a run, as `train` writes it. tasks, dims, layers, resamples: as `sts_grid` takes them.
+
+    Returns:
+        The columns of `sts_grid` after a column ``step``; step 0 is the backbone, untrained.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run, or nothing of it but its config.
+        ValueError: as `sts_grid`, before anything is scored but the backbone is loaded.
+    """
+    folder = Path(folder)
+    models = models_by_step(folder)
+    config = TrainConfig.read(folder / CONFIG_FILE)
+    encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
+    layers, dims = check_grid(encoder, layers, dims)
+    pairs = [load_pairs(task) for task in expand(tasks)]
+    tables = []
+    for step, path in tqdm({0: None, **models}.items(), desc="replay", unit="model"):
+        encoder = encoder if path is None else Encoder.load(path)
+        tables += [pairs_grid(encoder, one, dims, layers, resamples).assign(step=step) for one in pairs]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["step", *table.columns.drop("step")]]
+
+
+def models_by_step(folder: Path) -> dict[int, Path]:
+    """Step -> model folder of a run: its whole checkpoints, and the finished model if no checkpoint holds it.
+
+    A damaged checkpoint is left out with a warning that says why.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run, or no model of it.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(f"{folder} holds no run: there is no {CONFIG_FILE}")
+    found = {}
+    for path in folder.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        reason = fault(path) if number.isdigit() else None
+        if reason is not None:
+            log.warning("%s is left out: %s", path, reason)
+        elif number.isdigit():
+            found[int(number)] = path
+    if (folder / "model" / CONFIG_FILE).is_file():  # written last, when training is done
+        found.setdefault(TrainConfig.read(folder / "model" / CONFIG_FILE).steps, folder / "model")
+    if not found:
+        raise FileNotFoundError(f"{folder} holds neither a whole checkpoint nor a finished model: train it further")
+    return dict(sorted(found.items()))
