@@ -102,3 +102,19 @@ def test_public_names_exist():
     import twodmse
 
     assert all(hasattr(twodmse, name) for name in twodmse.__all__)
+
+
+def documented_arguments(doc: str) -> list[str]:
+    """The names that start the entries of an ``Args:`` block, as tools that read docstrings see them."""
+    block = re.search(r"^Args:\n((?:[ ]{4}.*\n?)+)", doc + "\n", re.MULTILINE)
+    return re.findall(r"^ {4}\*{0,2}([a-z_0-9]+): ", block[1], re.MULTILINE) if block else []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.stem)
+def test_arguments_are_documented_one_a_line(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and "Args:" in (doc := ast.get_docstring(node) or ""):
+            args = node.args
+            names = [a.arg for a in [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg] if a]
+            names = [name for name in names if name not in ("self", "cls")]
+            assert documented_arguments(doc) == names, f"{path.stem}.{node.name}"

@@ -26,7 +26,8 @@ def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] =
 
     Args:
         out: folder to write; if it holds a run already, a numbered one beside it is used.
-        steps: training steps of each recipe. say: takes each line of progress.
+        steps: training steps of each recipe.
+        say: takes each line of progress.
 
     Returns:
         The folder written: ``2dmse`` and ``full`` (runs with their models), history.csv, grid.csv, heatmaps.png.

@@ -75,7 +75,8 @@ def write_probes(found: "dict[str, dict[str, pd.DataFrame]]", out: Path) -> None
     """Write one CSV file a probe, the models told apart by the column ``model``, and the pictures.
 
     Args:
-        found: model -> probe -> table. out: the folder.
+        found: model -> probe -> table.
+        out: the folder.
     """
     import pandas as pd
 

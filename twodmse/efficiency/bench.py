@@ -1,6 +1,5 @@
 """Benchmarks: contenders take turns in one process on the same work, so that their ratio means something."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,7 +11,7 @@ from torch import nn
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet, load_pairs, load_texts
 from twodmse.efficiency.costs import bundled_texts, cut_view
-from twodmse.efficiency.timing import half_range, peak_memory, take_turns
+from twodmse.efficiency.timing import half_range, need_peer, peak_memory, take_turns
 from twodmse.encoder.backbone import layer_path
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.storage import resolve
@@ -44,10 +43,13 @@ def bench_train(
     Every contender has its own copy of the backbone and takes each batch in turn; the first round is not counted.
 
     Args:
-        recipes: names of recipes, the first of which is the unit of the ratios. ``grid+teacher`` is the preset
-            ``grid`` as it trains: with noised copies, without dropout; the teacher's own forward pass is not counted.
-        data: triplets, as `load_texts`. backbone: as `Encoder.load`. batch_size: triplets a step.
-        steps: rounds that count. precision: auto, fp32 or bf16.
+        recipes: names of recipes, the first of which is the unit of the ratios. ``grid+teacher`` is the preset ``grid``
+            as it trains: with noised copies, without dropout; the teacher's own forward pass is not counted.
+        data: triplets, as `load_texts`.
+        backbone: as `Encoder.load`.
+        batch_size: triplets a step.
+        steps: rounds that count.
+        precision: auto, fp32 or bf16.
         peer: also take part with sentence-transformers' Matryoshka2dLoss over in-batch ranking.
         length: maximal length in tokens.
 
@@ -148,7 +150,9 @@ def bench_encode(encoder: Encoder, rounds: int = 5, batch_size: int = 16) -> pd.
     What every depth pays alike (tokenising, the embedding layer) is timed by a contender that stops at the first layer.
 
     Args:
-        encoder: the encoder. rounds: that count. batch_size: texts of the batch, each of the encoder's maximal length.
+        encoder: the encoder.
+        rounds: that count.
+        batch_size: texts of the batch, each of the encoder's maximal length.
 
     Returns:
         One row a layer 1..N: layer, seconds (median of the whole encoding), spread (half the interquartile range),
@@ -172,9 +176,8 @@ def bench_encode(encoder: Encoder, rounds: int = 5, batch_size: int = 16) -> pd.
 
 
 def long_texts(encoder: Encoder, count: int) -> list[str]:
-    """Texts that fill the encoder's maximal length: bundled sentences, joined."""
-    sentences = bundled_texts()
-    joined = encoder.layout.max_length // 4  # every sentence has at least 4 tokens
+    """Texts of the encoder's maximal length: bundled sentences, joined."""
+    sentences, joined = bundled_texts(), encoder.layout.max_length // 4  # every sentence has at least 4 tokens
     return [" ".join(sentences[(i + j) % len(sentences)] for j in range(joined)) for i in range(count)]
 
 
@@ -211,8 +214,11 @@ def bench_grid(
     same maximal length, and have the model and the pairs at hand; the grids' 95% intervals are part of their time.
 
     Args:
-        model: as `Encoder.load`. tasks: as `sts_grid`. dims: the six largest of the default ones if None.
-        peer: also run the loop (minutes for a large task). rounds: that count.
+        model: as `Encoder.load`.
+        tasks: as `sts_grid`.
+        dims: the six largest of the default ones if None.
+        peer: also run the loop (minutes for a large task).
+        rounds: that count.
 
     Returns:
         One row a task, and a row ``all`` over several (sums; the largest peak and difference): task, texts,
@@ -289,9 +295,3 @@ def _peer_loop(model: str, encoder: Encoder, dims: list[int]) -> PeerLoop:
         return scores
 
     return loop
-
-
-def need_peer() -> None:
-    """Raise a ValueError that says what to do if sentence-transformers is not installed."""
-    if importlib.util.find_spec("sentence_transformers") is None:
-        raise ValueError("sentence-transformers is not installed: pip install 'twodmse[peers]', or leave the peer out")

@@ -39,8 +39,8 @@ def layer_costs(
     Args:
         encoder: the encoder.
         texts: what is encoded, walked through round by round; None takes the bundled test sentences.
-        rounds: of one text; batches, which vary less, have a third as many. batch_size: texts of a batch; fewer if
-            there are fewer texts.
+        rounds: of one text; batches, which vary less, have a third as many.
+        batch_size: texts of a batch; fewer if there are fewer texts.
 
     Returns:
         One row a layer 1..N: layer, one_text_ms (median milliseconds of encoding one text), one_text_spread (half the
@@ -102,7 +102,8 @@ def dim_costs(encoder: Encoder, dims: Sequence[int] | None = None) -> pd.DataFra
     """Bytes of one stored vector.
 
     Args:
-        encoder: the encoder. dims: cut widths; None means the doubling ones from 8 and the full width.
+        encoder: the encoder.
+        dims: cut widths; None means the doubling ones from 8 and the full width.
 
     Returns:
         One row a dim and precision, columns dim, precision (float32, int8, binary), bytes.
@@ -124,7 +125,10 @@ def quantised_grid(
     """Score every wanted cell with its vectors kept in float32, in int8 and in binary, from one encoding pass a task.
 
     Args:
-        encoder: the encoder. tasks, dims, layers: as `twodmse.evaluation.grid.sts_grid`.
+        encoder: the encoder.
+        tasks: as `twodmse.evaluation.grid.sts_grid`.
+        dims: as `twodmse.evaluation.grid.sts_grid`.
+        layers: as `twodmse.evaluation.grid.sts_grid`.
 
     Returns:
         One row a task, layer, dim and precision, columns task, layer, dim, precision, bytes (of a vector), spearman
@@ -216,8 +220,11 @@ def best_cell(
     """The cell with the highest Spearman among those within the limits; of equals (to 0.01) the cheaper.
 
     Args:
-        grid: of `quantised_grid` or `sts_grid`. costs: of `layer_costs`.
-        max_ms: milliseconds of encoding one text. max_bytes: of a stored vector. min_spearman: times 100.
+        grid: of `quantised_grid` or `sts_grid`.
+        costs: of `layer_costs`.
+        max_ms: milliseconds of encoding one text.
+        max_bytes: of a stored vector.
+        min_spearman: times 100.
 
     Raises:
         ValueError: if no cell is within the limits; it says which limit leaves none, and what comes nearest.

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import importlib.util
 import math
 import os
 import platform
@@ -25,7 +26,9 @@ def take_turns(
 
     Args:
         contenders: name -> function of the round's number, which counts from 0 with the warm rounds.
-        rounds: that count. warm: rounds before them that do not. title: of the progress bar.
+        rounds: that count.
+        warm: rounds before them that do not.
+        title: of the progress bar.
 
     Returns:
         (rounds, contenders) table, one column a contender.
@@ -63,7 +66,8 @@ def peak_memory(work: Callable[[], Any], device: torch.device | None = None) -> 
     kernel's high-water mark set to the present, so that what earlier work needed neither hides nor adds anything.
 
     Args:
-        work: what is run. device: where the tensors are; None is the CPU.
+        work: what is run.
+        device: where the tensors are; None is the CPU.
 
     Returns:
         Bytes; NaN on a CPU whose system keeps no such count (``/proc``).
@@ -102,3 +106,9 @@ def processor() -> str:
         if names:
             return f"{names[0]}, {os.cpu_count()} cores"
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def need_peer() -> None:
+    """Raise a ValueError that says what to do if sentence-transformers is not installed."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise ValueError("sentence-transformers is not installed: pip install 'twodmse[peers]', or leave the peer out")

@@ -139,8 +139,8 @@ class Backbone(nn.Module):
         """Pooled states of the texts of all chunks, in the order given.
 
         Args:
-            chunks: token batches, each with ``input_ids`` and ``attention_mask`` of its own shape (b, T); a large
-                batch is split into chunks of like length so that little padding is computed.
+            chunks: token batches, each with ``input_ids`` and ``attention_mask`` of its own shape (b, T); a large batch
+                is split into chunks of like length so that little padding is computed.
 
         Returns:
             (N+1, B, D) float32; slice n is the output of layer n, slice 0 that of the embedding layer.
@@ -153,7 +153,8 @@ class Backbone(nn.Module):
         """Token vectors after layer ``n`` of the texts of one chunk, for `resume` to go on from.
 
         Args:
-            chunk: ``input_ids`` and ``attention_mask``, both (b, T). n: the layer to stop at, 1..N.
+            chunk: ``input_ids`` and ``attention_mask``, both (b, T).
+            n: the layer to stop at, 1..N.
 
         Returns:
             (b, T, H), before the final norm of a pre-norm model.
@@ -165,7 +166,10 @@ class Backbone(nn.Module):
         """Token vectors after layer ``last`` from those after layer ``n``: only the layers between are computed.
 
         Args:
-            hidden: (b, T, H) as `start` gives them. attention_mask: (b, T). n, last: layers, 1 <= n <= last <= N.
+            hidden: (b, T, H) as `start` gives them.
+            attention_mask: (b, T).
+            n: layers, 1 <= n <= last <= N.
+            last: layers, 1 <= n <= last <= N.
 
         Returns:
             (b, T, H), before the final norm of a pre-norm model.

@@ -28,10 +28,13 @@ class Cascade:
     which costs n1 layers more and gives the same vectors.
 
     Args:
-        encoder: the encoder. texts: the n documents.
-        shallow: the cell (n1, d1) that shortlists. deep: the cell (n2, d2) that reranks; None is (N, D).
+        encoder: the encoder.
+        texts: the n documents.
+        shallow: the cell (n1, d1) that shortlists.
+        deep: the cell (n2, d2) that reranks; None is (N, D).
         shortlist: K, documents reranked for a query.
-        cache_bytes: memory for token vectors. batch_size: texts a forward pass.
+        cache_bytes: memory for token vectors.
+        batch_size: texts a forward pass.
 
     Raises:
         ValueError: for a cell out of range, a deep cell above the shallow one, a shortlist below 1, or bad texts.
@@ -118,7 +121,10 @@ class Cascade:
         """Run layers ``start`` + 1 to ``last`` batch by batch, longest texts first; count them in ``layers_run``.
 
         Args:
-            ids: token ids of n texts. tokens: (T, D) of each text at layer ``start``; None where start is 0.
+            ids: token ids of n texts.
+            tokens: (T, D) of each text at layer ``start``; None where start is 0.
+            start: the layer that ``tokens`` come from.
+            last: the last layer to run.
 
         Yields:
             Row numbers of b texts, their token vectors (T, D) at layer ``last``, their pooled vectors (b, D).
@@ -140,9 +146,11 @@ def run_layers(
     """Token vectors and pooled vectors of one batch at layer ``last``, going on from layer ``start``.
 
     Args:
-        encoder: the encoder. ids: token ids of b texts.
+        encoder: the encoder.
+        ids: token ids of b texts.
         tokens: (T, D) of each text at layer ``start``, as this function gives them; None with ``start`` 0.
-        start, last: layers, 0 <= start <= last <= N.
+        start: layers, 0 <= start <= last <= N.
+        last: layers, 0 <= start <= last <= N.
 
     Returns:
         b arrays (T, D) float32 without padding, and (b, D) float32: raw, as slice ``last`` of `Encoder.states`.
@@ -205,8 +213,12 @@ def cascade_table(
     """What cascades of several shallow cells and shortlists keep and cost, from one encoding of texts and queries.
 
     Args:
-        encoder: the encoder. texts: the n documents. queries: Q queries.
-        cells: shallow cells (n1, d1). shortlists: numbers K of documents reranked. k: wanted documents a query.
+        encoder: the encoder.
+        texts: the n documents.
+        queries: Q queries.
+        cells: shallow cells (n1, d1).
+        shortlists: numbers K of documents reranked.
+        k: wanted documents a query.
         deep: the cell (n2, d2) that reranks, and whose exact top k is the truth; None is (N, D).
 
     Returns:

@@ -37,8 +37,11 @@ def compare_models(
     (1993), percentile intervals; pooled Spearman as `sts_grid`.
 
     Args:
-        first, second: the encoders.
-        tasks, dims, layers: as `sts_grid`; None means the layers and dims that both have.
+        first: the encoders.
+        second: the encoders.
+        tasks: as `sts_grid`; None means the layers and dims that both have.
+        dims: as `sts_grid`; None means the layers and dims that both have.
+        layers: as `sts_grid`; None means the layers and dims that both have.
         resamples: of the bootstrap, at least 100.
 
     Returns:
@@ -76,8 +79,11 @@ def cell_draws(
     """Spearman x 100 of every cell, on all pairs and in each resample, from one encoding.
 
     Args:
-        encoder: the encoder. pairs: P scored pairs. layers: L of them. dims: K of them. counts: (R, P), as
-            `resample_counts`.
+        encoder: the encoder.
+        pairs: P scored pairs.
+        layers: L of them.
+        dims: K of them.
+        counts: (R, P), as `resample_counts`.
 
     Returns:
         (L, K) and (L, R, K).

@@ -104,7 +104,10 @@ def cell_cosines(vectors: np.ndarray, left: Sequence[int], right: Sequence[int],
     """Cosine of each pair at every cut width, by running sums over the coordinates.
 
     Args:
-        vectors: (n, D) raw vectors of one layer. left, right: P row numbers each. dims: K cut widths.
+        vectors: (n, D) raw vectors of one layer.
+        left: P row numbers each.
+        right: P row numbers each.
+        dims: K cut widths.
 
     Returns:
         (P, K) float64. The sums run in float64: lower precision drifts.
@@ -154,7 +157,9 @@ def resampled_correlations(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarr
     interval's ends by less than the bootstrap's own noise.
 
     Args:
-        ranks: (P, K). gold: (P,) ranks. counts: (R, P).
+        ranks: (P, K).
+        gold: (P,) ranks.
+        counts: (R, P).
 
     Returns:
         (R, K) correlations.

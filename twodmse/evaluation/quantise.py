@@ -57,7 +57,10 @@ def precision_scores(
     the ranges of these n texts. binary: the share of the d signs that agree, which is 1 less the Hamming distance / d.
 
     Args:
-        vectors: (n, D) raw vectors of one layer. left, right: P row numbers each. dims: K cut widths.
+        vectors: (n, D) raw vectors of one layer.
+        left: P row numbers each.
+        right: P row numbers each.
+        dims: K cut widths.
         precision: float32, int8 or binary.
 
     Returns:

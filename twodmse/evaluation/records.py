@@ -31,8 +31,10 @@ def write_grid_json(
     """Write a model's grid into its folder as ``grid.json``.
 
     Args:
-        folder: the saved model's folder. grid: its cells, columns as `sts_grid`.
-        model: what the model is called. seeds: of the training runs it comes from; none if they are not known.
+        folder: the saved model's folder.
+        grid: its cells, columns as `sts_grid`.
+        model: what the model is called.
+        seeds: of the training runs it comes from; none if they are not known.
         overwrite: replace a grid.json that is there.
 
     Returns:

@@ -38,7 +38,8 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
     """The page as HTML text.
 
     Args:
-        before, after: two encoders with the same numbers of layers and dims.
+        before: two encoders with the same numbers of layers and dims.
+        after: two encoders with the same numbers of layers and dims.
         sentences: as `read_sentences` gives them, and `fit_sentences` keeps them.
         names: what the page calls the two models.
 
@@ -150,7 +151,8 @@ def largest_error(states: np.ndarray, packed: np.ndarray) -> float:
     """The largest difference of cosines between two sets of states, over all pairs, layers 1..N and dims 1..D.
 
     Args:
-        states, packed: (N+1, n, D) each.
+        states: (N+1, n, D) each.
+        packed: (N+1, n, D) each.
     """
     count, dim = states.shape[1:]
     everyone, dims = np.arange(count), range(1, dim + 1)
@@ -196,7 +198,9 @@ def suggestions(
     """Three interesting settings of the page, found in the data.
 
     Args:
-        before, after: (N+1, n, D) packed states of the two models. dims: K widths to look at, the last being D.
+        before: (N+1, n, D) packed states of the two models.
+        after: (N+1, n, D) packed states of the two models.
+        dims: K widths to look at, the last being D.
         sentences: the n sentences; where they come in sets, one setting is about these.
 
     Returns:

@@ -118,7 +118,9 @@ def model_card(facts: CardFacts, origin: Origin, grid: pd.DataFrame | None = Non
     """The text of README.md.
 
     Args:
-        facts: of the model. origin: of its weights. grid: of the encoder it was cut from, as `sts_grid` gives it.
+        facts: of the model.
+        origin: of its weights.
+        grid: of the encoder it was cut from, as `sts_grid` gives it.
     """
     library = {"safetensors": "sentence-transformers", "onnx": "onnx"}[facts.format]
     front = ModelCardData(

@@ -70,10 +70,12 @@ def export(
     ONNX (by onnxruntime, from the folder's own tokenizer, in batches of one and of many).
 
     Args:
-        encoder: the encoder. folder: where to write. layer, dim: the cell; None is the largest.
+        encoder: the encoder.
+        folder: where to write.
+        layer: the cell; None is the largest.
+        dim: the cell; None is the largest.
         format: ``safetensors`` or ``onnx``.
-        int8: quantise the ONNX weights to 8 bits. Each file is checked in float32 first; how far the vectors then move
-            is in the result and the card.
+        int8: quantise the ONNX weights to 8 bits, after the check in float32; the result says what that moved.
         overwrite: replace an earlier export or model in ``folder``.
         grid: scores of the encoder for the card, columns task, layer, dim, spearman as `sts_grid` gives.
 

@@ -38,7 +38,9 @@ def nested_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
     running sums of squares: `cosines(x[..., :d], y[..., :d])` for every d, without computing any product twice.
 
     Args:
-        x: (A, D). y: (C, D). dims: ascending, each 1..D.
+        x: (A, D).
+        y: (C, D).
+        dims: ascending, each 1..D.
 
     Returns:
         (K, A, C), one slice a dim.
@@ -72,7 +74,9 @@ def mean_over_rows(part: Callable[[slice], Tensor], rows: int, columns: int) -> 
     of a large batch grows with its size, not with the square of it.
 
     Args:
-        part: the mean over a slice of the rows. rows, columns: of the matrix.
+        part: the mean over a slice of the rows.
+        rows: of the matrix.
+        columns: of the matrix.
     """
     size = max(1, SCORES_AT_ONCE // columns)
     if rows <= size:
@@ -113,7 +117,9 @@ def cosent(scores: Tensor, gold: Tensor, scale: float = 20.0) -> Tensor:
     """CoSENT: log(1 + sum over p, q with gold_p < gold_q of exp(scale * (s_p - s_q))).
 
     Args:
-        scores: (..., P) one score a pair. gold: (P,) the pairs' gold scores. scale: 1 / temperature.
+        scores: (..., P) one score a pair.
+        gold: (P,) the pairs' gold scores.
+        scale: 1 / temperature.
 
     Returns:
         (...). Source: Su 2022, kexue.fm/archives/8847, as in sentence-transformers.
@@ -132,7 +138,8 @@ def angle_scores(x: Tensor, y: Tensor) -> Tensor:
     complex division with its two rescalings. An odd d gets a zero appended.
 
     Args:
-        x, y: (..., P, d).
+        x: (..., P, d).
+        y: (..., P, d).
 
     Returns:
         (..., P), larger for closer pairs. Source: Li and Li 2023 (2309.12871), eq. 6-7; AnglE 74e5ba2 ``angle_loss``.
@@ -157,7 +164,9 @@ def in_batch(scores: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
     labels are cut to integers, so this suits 0/1 labels.
 
     Args:
-        scores: (..., 2P, 2P) cosines of the P first texts then the P second ones. labels: (P,). scale: 1/temperature.
+        scores: (..., 2P, 2P) cosines of the P first texts then the P second ones.
+        labels: (P,).
+        scale: 1/temperature.
 
     Returns:
         (...) mean over the 2P rows. Source: AnglE 74e5ba2 ``in_batch_negative_loss``.
@@ -181,7 +190,9 @@ def kl_coordinates(teacher: Tensor, student: Tensor, temperature: float = 1.0) -
     first. No factor of temperature is applied: recipes differ in theirs.
 
     Args:
-        teacher, student: (B, d).
+        teacher: (B, d).
+        student: (B, d).
+        temperature: T of both softmaxes.
 
     Returns:
         () in nats. Source: 2DMSE (2402.14776v1) eq. 5; AnglE 74e5ba2.
@@ -195,9 +206,10 @@ def kl_scores(teacher: Tensor, student: Tensor, temperature: float = 0.05, first
     """KL(teacher || student) of in-batch score distributions: which texts of the batch each text is close to.
 
     Args:
-        teacher: (R, B) cosines of R texts with all B of the batch. student: (..., R, B), of the cells to align. A text
-            is not compared with itself. temperature: divides the cosines on both sides. first: the place in the batch
-            of the first of the R texts.
+        teacher: (R, B) cosines of R texts with all B of the batch.
+        student: (..., R, B), of the cells to align. A text is not compared with itself.
+        temperature: divides the cosines on both sides.
+        first: the place in the batch of the first of the R texts.
 
     Returns:
         (...) in nats, mean over the R rows.
@@ -213,7 +225,9 @@ def kl_nested_scores(target: Tensor, student: Tensor, dims: Sequence[int], tempe
     """`kl_scores` of a layer at several nested dims.
 
     Args:
-        target: (B, E) vectors whose scores are the target. student: (B, D) vectors of a layer. dims: ascending, K.
+        target: (B, E) vectors whose scores are the target.
+        student: (B, D) vectors of a layer.
+        dims: ascending, K.
         temperature: as `kl_scores`.
 
     Returns:
@@ -235,8 +249,10 @@ def uncorrelated(target: Tensor, student: Tensor, dims: Sequence[int], rows: int
     other, as Spearman does. All pairs of two texts of one row count.
 
     Args:
-        target: (C*b, E) vectors, column after column, whose cosines are the target. student: (C*b, D) vectors of a
-            layer. dims: ascending, K. rows: b.
+        target: (C*b, E) vectors, column after column, whose cosines are the target.
+        student: (C*b, D) vectors of a layer.
+        dims: ascending, K.
+        rows: b.
 
     Returns:
         (K,), 0 for pairs in step, 2 for pairs in reverse. Source: this project.
@@ -268,6 +284,7 @@ def compress(states: Tensor, dim: int) -> Tensor:
 
     Args:
         states: (B, D), taken as a constant.
+        dim: k.
 
     Returns:
         (B, k), no gradient. Source: ESE (2402.14776v2) section 3; AnglE HEAD (which uses a randomised SVD).

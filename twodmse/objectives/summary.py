@@ -24,7 +24,8 @@ def recipe_table(num_layers: int, dim: int) -> pd.DataFrame:
     """What every recipe trains on an encoder of N layers and width D.
 
     Args:
-        num_layers: N. dim: D.
+        num_layers: N.
+        dim: D.
 
     Returns:
         One row a recipe, with the columns of `describe`.
@@ -39,7 +40,10 @@ def recipe_difference(a: str, b: str, num_layers: int, dim: int) -> pd.DataFrame
     """What two recipes, by name, do differently: `difference` with the names as its last two columns.
 
     Args:
-        a, b: two of `NAMES`. num_layers: N. dim: D.
+        a: two of `NAMES`.
+        b: two of `NAMES`.
+        num_layers: N.
+        dim: D.
 
     Raises:
         ValueError: for an unknown name.

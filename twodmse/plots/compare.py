@@ -27,7 +27,8 @@ def difference_heatmap(table: pd.DataFrame, ax: Axes, title: str = "", limit: fl
     Args:
         table: one row a cell, with layer, dim, difference (Spearman x 100), and significant where it is known: rows of
             one task of `compare_models`, or of one task and model of `minus_published`.
-        ax: where to draw. title: above it.
+        ax: where to draw.
+        title: above it.
         limit: the scale runs from -limit to limit; None takes the largest difference drawn.
 
     Raises:
@@ -67,7 +68,9 @@ def comparison(table: pd.DataFrame, first: str, second: str, title: str = "") ->
     Args:
         table: one row a cell as `difference_heatmap` takes it, with the scores in the columns first and second (those
             of `compare_models`), or published and ours (those of `minus_published`).
-        first, second: titles of the two grids. title: above all.
+        first: titles of the two grids.
+        second: titles of the two grids.
+        title: above all.
 
     Returns:
         Three Axes; their figure is ``axes[0].figure``.

@@ -24,7 +24,9 @@ def front(cells: pd.DataFrame, best: pd.DataFrame, ax: Axes, cost: str = "bytes"
     """Every cell as a grey dot, and those that no other beats as a named front, coloured by layer: Spearman over cost.
 
     Args:
-        cells: as `twodmse.efficiency.costs.cell_costs`. best: its `pareto_front`. ax: where to draw.
+        cells: as `twodmse.efficiency.costs.cell_costs`.
+        best: its `pareto_front`.
+        ax: where to draw.
         cost: ``bytes`` or ``ms``, the column the front was taken over.
 
     Returns:
@@ -64,7 +66,8 @@ def latency(costs: pd.DataFrame, ax: Axes) -> Axes:
     """Milliseconds of encoding one text at each layer, with their spread, beside n / N of the last layer's.
 
     Args:
-        costs: as `twodmse.efficiency.costs.layer_costs`. ax: where to draw.
+        costs: as `twodmse.efficiency.costs.layer_costs`.
+        ax: where to draw.
 
     Raises:
         ValueError: if a column is missing or there are no rows.
@@ -87,7 +90,8 @@ def speed_up(cells: pd.DataFrame, ax: Axes, dims: Sequence[int] | None = None) -
     """Spearman over how many times faster than layer N a layer is, one line a dim, layers named along the top.
 
     Args:
-        cells: as `twodmse.efficiency.costs.cell_costs`; its float32 rows are drawn. ax: where to draw.
+        cells: as `twodmse.efficiency.costs.cell_costs`; its float32 rows are drawn.
+        ax: where to draw.
         dims: the dims drawn; None draws all.
 
     Raises:

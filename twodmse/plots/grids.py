@@ -31,7 +31,10 @@ def heatmap(
     Args:
         table: rows with layer, dim, spearman (and any task column, over which the mean is taken). From 17 dims on only
             colours are drawn.
-        ax: where to draw. title: above it. low, high: ends of the colour scale, shared by grids side by side.
+        ax: where to draw.
+        title: above it.
+        low: ends of the colour scale, shared by grids side by side.
+        high: ends of the colour scale, shared by grids side by side.
         trained: cells (layer, dim) that get a dot, such as those of `Recipe.cells`; cells not drawn are passed over.
         starred: cells whose number gets a star, such as those that differ significantly from another model's.
 
@@ -54,7 +57,8 @@ def heatmaps(
     """Several models' grids side by side on one colour scale, with one colour bar.
 
     Args:
-        grids: title -> table as `heatmap` takes it. title: above all.
+        grids: title -> table as `heatmap` takes it.
+        title: above all.
         trained: title -> cells that get a dot; titles may be left out.
 
     Returns:
@@ -152,7 +156,9 @@ def terms(history: pd.DataFrame, ax: Axes, smooth: int = 10) -> Axes:
     """The loss terms of a run over its steps, each a running mean over ``smooth`` logged rows.
 
     Args:
-        history: as `Run.history`. ax: where to draw.
+        history: as `Run.history`.
+        ax: where to draw.
+        smooth: logged rows of the running mean.
     """
     need(history, ("step", "loss"))
     names = [c for c in history if c not in ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")]
@@ -176,7 +182,9 @@ def curves(
 
     Args:
         tables: label -> grid; its columns low and high, if it has them, give the band (see `interval`).
-        ax: where to draw. over: ``layer`` or ``dim``. dims: keep only these dims.
+        ax: where to draw.
+        over: ``layer`` or ``dim``.
+        dims: keep only these dims.
         looks: the number of each table's colour and marker, for the same model to look the same in every picture.
 
     Raises:

@@ -32,8 +32,11 @@ def layer_curves(
     """One column of a probe over the layers, one line a model.
 
     Args:
-        tables: label -> rows with layer, dim and the column, one a cell. ax: where to draw.
-        column: what to draw. label: of the vertical axis. dim: the cut width; None means each table's largest.
+        tables: label -> rows with layer, dim and the column, one a cell.
+        ax: where to draw.
+        column: what to draw.
+        label: of the vertical axis.
+        dim: the cut width; None means each table's largest.
         looks: as `curves`.
 
     Raises:
@@ -57,7 +60,9 @@ def kl_curves(tables: Mapping[str, pd.DataFrame], ax: Axes, dim: int | None = No
     """KL of each layer to the last, one line a model: before and after training on one axis, from 0 up.
 
     Args:
-        tables: label -> `probes.kl_to_last` (raw or normalised, not both). ax: where to draw. dim: as `layer_curves`.
+        tables: label -> `probes.kl_to_last` (raw or normalised, not both).
+        ax: where to draw.
+        dim: as `layer_curves`.
     """
     layer_curves(tables, ax, "kl", "KL(last || layer) in nats", dim)
     ax.set_ylim(bottom=0)
@@ -69,7 +74,10 @@ def shape_curves(tables: Mapping[str, pd.DataFrame], ax: Axes, column: str, dim:
     """A column of `probes.anisotropy` or `probes.alignment_uniformity` over the layers, one line a model.
 
     Args:
-        tables: label -> table. ax: where to draw. column: one of `SHAPES`. dim: as `layer_curves`.
+        tables: label -> table.
+        ax: where to draw.
+        column: one of `SHAPES`.
+        dim: as `layer_curves`.
 
     Raises:
         ValueError: for another column.
@@ -94,7 +102,10 @@ def cell_map(table: pd.DataFrame, ax: Axes, column: str, title: str = "") -> Axe
     """A share (0..1) of every cell, such as ``kept`` or ``flipped``, in percent, layer N on top.
 
     Args:
-        table: rows with layer, dim and the column. ax: where to draw. column: the share.
+        table: rows with layer, dim and the column.
+        ax: where to draw.
+        column: the share.
+        title: of the axes.
     """
     need(table, ("layer", "dim", column))
     cells = 100 * table.pivot(index="layer", columns="dim", values=column)
@@ -112,7 +123,10 @@ def control_curves(table: pd.DataFrame, ax: Axes, layer: int | None = None, titl
     """Spearman over the dims of one layer: the first d coordinates beside the last d, random ones and PCA.
 
     Args:
-        table: as `probes.controls`. ax: where to draw. layer: None means the last.
+        table: as `probes.controls`.
+        ax: where to draw.
+        layer: None means the last.
+        title: of the axes.
 
     Raises:
         ValueError: if the table has no such layer.
@@ -140,7 +154,8 @@ def conflict_map(table: pd.DataFrame, ax: Axes, title: str = "Cosine of the term
     """Gradient cosine of each two terms (rows) in each layer (columns); blank where a term does not reach the layer.
 
     Args:
-        table: as `probes.gradient_conflict`. ax: where to draw.
+        table: as `probes.gradient_conflict`.
+        ax: where to draw.
     """
     need(table, ("layer", "term_a", "term_b", "cosine"))
     names = (table["term_a"] + " / " + table["term_b"]).str.replace("_", " ")
@@ -156,8 +171,10 @@ def side_by_side(
     """The same picture of several models, one Axes each, under the models' names.
 
     Args:
-        tables: label -> table. draw: `cka_matrix`, `neighbours_map`, `control_curves` or `conflict_map`.
-        title: above all of them. size: inches of one. Curves share their vertical axis.
+        tables: label -> table.
+        draw: `cka_matrix`, `neighbours_map`, `control_curves` or `conflict_map`.
+        title: above all of them.
+        size: inches of one. Curves share their vertical axis.
 
     Returns:
         The Axes; their figure is ``axes[0].figure``.

@@ -26,8 +26,10 @@ def trained_cells(
     Args:
         table: rows with step, layer, dim: one a step and cell that takes the base loss, as in `Recipe.cells`. A cell
             that is never trained stays grey.
-        ax: where to draw. title: above it.
-        layers, dims: which rows and columns to show; None shows those of the table.
+        ax: where to draw.
+        title: above it.
+        layers: which rows and columns to show; None shows those of the table.
+        dims: which rows and columns to show; None shows those of the table.
         aligned: cells (layer, dim) that get a dot, such as those of `Plan.alignments`.
 
     Raises:
@@ -54,7 +56,8 @@ def trained_by_recipe(
     Args:
         trained: rows with recipe, step, layer, dim: one a recipe, step and cell that takes the base loss.
         aligned: rows with recipe, layer, dim: cells that are drawn to another one; they get a dot. None draws no dots.
-        title: above all. across: panels a row.
+        title: above all.
+        across: panels a row.
 
     Returns:
         One Axes a recipe, in the order of the table; their figure is ``axes[0].figure``.

@@ -14,7 +14,9 @@ def heatmap_rows(grids: Mapping[str, pd.DataFrame], title: str = "", across: int
     """Many models' grids in rows of ``across``, on one colour scale.
 
     Args:
-        grids: title -> table as `heatmap` takes it. title: above all. across: grids a row.
+        grids: title -> table as `heatmap` takes it.
+        title: above all.
+        across: grids a row.
 
     Returns:
         One Axes a grid; their figure is ``axes[0].figure``.
@@ -47,7 +49,9 @@ def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
 
     Args:
         table: columns label, difference, low, high (Spearman x 100) and, if it has it, seeds: a list of the differences
-            of each seed, drawn as ticks below. ax: where to draw. title: above it.
+            of each seed, drawn as ticks below.
+        ax: where to draw.
+        title: above it.
 
     Raises:
         ValueError: if a column is missing or there are no rows.

@@ -23,9 +23,11 @@ def kl_to_last(
     log d is flat, 0 is all weight on one coordinate. Source: 2DMSE (2402.14776v1) eq. 5.
 
     Args:
-        states: (N+1, n, D). dims: cut widths; None means the doubling ones and D. With raw vectors all dims together
-            cost little more than D alone.
-        temperature: T. normalise: scale each cut vector to length 1 first, which training does not do.
+        states: (N+1, n, D).
+        dims: cut widths; None means the doubling ones and D. With raw vectors all dims together cost little more than D
+            alone.
+        temperature: T.
+        normalise: scale each cut vector to length 1 first, which training does not do.
 
     Returns:
         One row a layer 0..N and dim: layer, dim, kl, entropy_last, entropy_layer, in nats.
@@ -55,7 +57,9 @@ def _nested_kl(last: np.ndarray, layer: np.ndarray, dims: Sequence[int]) -> np.n
     from one block of coordinates to the next.
 
     Args:
-        last, layer: (n, D) float64 logits a and b. dims: ascending.
+        last: (n, D) float64 logits a and b.
+        layer: (n, D) float64 logits a and b.
+        dims: ascending.
     """
     texts = len(last)
     total_a, total_b = np.full(texts, -np.inf), np.full(texts, -np.inf)  # A and B, (n,)
@@ -89,7 +93,9 @@ def score_kl(
     cell sees close to it. Source: the alignment of the recipe ``grid``.
 
     Args:
-        states: (N+1, n, D). dims: as `kl_to_last`. temperature: divides the cosines.
+        states: (N+1, n, D).
+        dims: as `kl_to_last`.
+        temperature: divides the cosines.
         batch_size: texts a batch, taken in order; texts that fill no last batch are left out. The value grows with it.
 
     Returns:

@@ -75,7 +75,9 @@ def ordered_cosines(vectors: np.ndarray, dims: Sequence[int], rows: slice) -> It
     """Cosines of some texts with all texts at each nested dim, by running sums of block products.
 
     Args:
-        vectors: (n, D) raw vectors of one layer. dims: ascending. rows: the b texts to compare with all.
+        vectors: (n, D) raw vectors of one layer.
+        dims: ascending.
+        rows: the b texts to compare with all.
 
     Yields:
         (b, n) float64 a dim.

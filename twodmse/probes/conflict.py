@@ -30,9 +30,12 @@ def gradient_conflict(
     those of the first steps of a run with the recipe's seed, without dropout; nothing is trained.
 
     Args:
-        encoder: the encoder. texts: triplets or pairs to take batches from. recipe: the objective, for this encoder.
+        encoder: the encoder.
+        texts: triplets or pairs to take batches from.
+        recipe: the objective, for this encoder.
         base: its base loss; None means contrastive for triplets, cosent for scored pairs.
-        batch_size: rows a step. steps: steps whose cosines are averaged, each with its own batch and drawn cells.
+        batch_size: rows a step.
+        steps: steps whose cosines are averaged, each with its own batch and drawn cells.
 
     Returns:
         One row a layer and pair of terms: layer, term_a, term_b, cosine, mean over the steps in which both terms reach

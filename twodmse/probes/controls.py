@@ -28,10 +28,13 @@ def controls(
     sentence-transformers reduces a model by PCA).
 
     Args:
-        states: (N+1, n, D). left, right: P row numbers each. gold: (P,) their scores.
+        states: (N+1, n, D).
+        left: P row numbers each.
+        right: P row numbers each.
+        gold: (P,) their scores.
         dims: cut widths; None means the doubling ones and D.
-        seed: of the random coordinates. draws: random orders of the coordinates, the mean of which is given; the same
-            ones for every layer.
+        seed: of the random coordinates.
+        draws: random orders of the coordinates, the mean of which is given; the same ones for every layer.
 
     Returns:
         One row a control (first, last, random, pca), layer 0..N and dim: control, layer, dim, spearman (times 100).

@@ -29,7 +29,10 @@ def alignment_uniformity(
     and Isola 2020 (2005.10242) section 4, on pairs of a scored set as SimCSE (2104.08821) does.
 
     Args:
-        states: (N+1, n, D) of n different texts. left, right: P row numbers each. gold: (P,) their scores.
+        states: (N+1, n, D) of n different texts.
+        left: P row numbers each.
+        right: P row numbers each.
+        gold: (P,) their scores.
         dims: cut widths; None means the doubling ones and D.
         positive: the score from which a pair is a positive one; 4 suits scores of 0..5.
 
@@ -81,7 +84,8 @@ def anisotropy(states: np.ndarray, dims: Sequence[int] | None = None) -> pd.Data
     largest mean (1/d where all are alike).
 
     Args:
-        states: (N+1, n, D) of n different texts. dims: cut widths; None means the doubling ones and D.
+        states: (N+1, n, D) of n different texts.
+        dims: cut widths; None means the doubling ones and D.
 
     Returns:
         One row a layer 0..N and dim: layer, dim, mean_cosine, effective_rank, largest_share. The rank is NaN where
@@ -125,7 +129,11 @@ def outliers(
     2109.04404).
 
     Args:
-        states: (N+1, n, D). left, right: P row numbers each. gold: (P,) their scores. dim: cut width; None means D.
+        states: (N+1, n, D).
+        left: P row numbers each.
+        right: P row numbers each.
+        gold: (P,) their scores.
+        dim: cut width; None means D.
 
     Returns:
         One row a layer 0..N: layer, coordinate (its index, 0..dim-1), spearman_without, change (without less with),

@@ -18,7 +18,8 @@ def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: in
     to either side.
 
     Args:
-        states: (N+1, n, D) of n different texts. dims: cut widths; None means the doubling ones and D.
+        states: (N+1, n, D) of n different texts.
+        dims: cut widths; None means the doubling ones and D.
         k: neighbours a text, 1..n-1.
 
     Returns:
@@ -63,7 +64,10 @@ def order_flips(
     order, 1/2 a random one; a tie counts half.
 
     Args:
-        states: (N+1, n, D). left, right: P row numbers each. dims: cut widths; None means the doubling ones and D.
+        states: (N+1, n, D).
+        left: P row numbers each.
+        right: P row numbers each.
+        dims: cut widths; None means the doubling ones and D.
 
     Returns:
         One row a layer 0..N and dim: layer, dim, flipped (0..1); NaN where a cell gives every pair the same cosine.

@@ -31,8 +31,11 @@ def probe_encoder(
     """All probes of one encoder.
 
     Args:
-        encoder: the encoder. pairs: a scored set, whose different texts are probed. dims: as `kl_to_last`.
-        train, recipe: the data and the objective whose gradients are compared.
+        encoder: the encoder.
+        pairs: a scored set, whose different texts are probed.
+        train: the data whose gradients are compared.
+        dims: as `kl_to_last`.
+        recipe: the objective whose gradients are compared.
         positive: the score from which a pair counts as a paraphrase.
 
     Returns:

@@ -61,7 +61,8 @@ def draw_figures(out: str | Path, data: str | Path | None = None) -> list[Path]:
     """Draw every figure whose table is stored, as PNG and PDF, and write the index page.
 
     Args:
-        out: folder of the pictures. data: folder of the tables; ``out/data`` if None.
+        out: folder of the pictures.
+        data: folder of the tables; ``out/data`` if None.
 
     Returns:
         The files written.

@@ -80,7 +80,8 @@ def keep_timings(notebook: Any, before: Any) -> Any:
     Measured times differ from run to run: without this an unchanged notebook would give a diff each time.
 
     Args:
-        notebook: just executed and cleaned; changed in place and returned. before: what the file held.
+        notebook: just executed and cleaned; changed in place and returned.
+        before: what the file held.
     """
     had = {cell.id: cell for cell in clean(before).cells if cell.cell_type == "code" and cell.outputs}
     for cell in notebook.cells:

@@ -82,8 +82,9 @@ def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)
     """The runs of the study: every recipe, the ablations of 2dmse, and models trained at their own depth.
 
     Args:
-        depths: of the independently trained models, the one that the sweep takes first. swept: whether learning rates
-            come from a sweep. seeds: how many for the `REPEATED` recipes, and for ablations and independent models.
+        depths: of the independently trained models, the one that the sweep takes first.
+        swept: whether learning rates come from a sweep.
+        seeds: how many for the `REPEATED` recipes, and for ablations and independent models.
     """
 
     def rate(model: str) -> str | None:
@@ -146,7 +147,10 @@ def step_flops(layers: int, width: int, batch_size: int, passes: int = 1) -> flo
     pairs of tokens (texts are short), the embedding layer, the loss and the optimizer.
 
     Args:
-        layers, width: of the encoder. batch_size: triplets. passes: forward passes, of which one is kept for backward.
+        layers: of the encoder.
+        width: of the encoder.
+        batch_size: triplets.
+        passes: forward passes, of which one is kept for backward.
     """
     return (2 * passes + 4) * 12 * width**2 * layers * 3 * batch_size * TOKENS
 

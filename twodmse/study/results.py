@@ -80,7 +80,10 @@ class Study:
         """Mean Spearman over the seeds by ``over`` (layer or dim), with low and high the least and largest seed's.
 
         Args:
-            model: its name. over: layer or dim; the mean is taken over the other one. layers, dims: that count.
+            model: its name.
+            over: layer or dim; the mean is taken over the other one.
+            layers: that count.
+            dims: that count.
 
         Returns:
             Columns layer, dim, spearman, low, high, one row a value of ``over`` (the other column is 0); low and high
@@ -122,7 +125,9 @@ class Study:
         """The same score in each of the stored resamples of the tasks' pairs: (R,).
 
         Args:
-            model: its name. layers: that count. whole: the full width, instead of the mean over the plan's dims.
+            model: its name.
+            layers: that count.
+            whole: the full width, instead of the mean over the plan's dims.
             seeds: that count; None means all.
         """
         rows = self.finished(self.draws)

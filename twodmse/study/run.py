@@ -43,7 +43,9 @@ def run_study(plan: StudyPlan, out: str | Path, work: str | Path, say: Callable[
     validation texts).
 
     Args:
-        plan: the runs. out: folder of the tables. work: folder of the models; a run cut short goes on from there.
+        plan: the runs.
+        out: folder of the tables.
+        work: folder of the models; a run cut short goes on from there.
         say: takes each line of progress.
 
     Raises:
@@ -142,7 +144,11 @@ def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: Mapp
     """One run: train with the swept rate, score all tasks, write its rows; the row in ``study_runs`` comes last.
 
     Args:
-        plan, trial: what to do. out, work: folders of the tables and the models. here: columns on where it runs.
+        plan: what to do.
+        trial: what to do.
+        out: folders of the tables and the models.
+        work: folders of the tables and the models.
+        here: columns on where it runs.
     """
     if trial.rate_of:
         rate = best_rate(pd.read_csv(out / f"{SWEEP}.csv"), trial.rate_of)

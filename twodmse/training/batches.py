@@ -23,7 +23,10 @@ class DistinctBatches:
     the next batch, and what fills no batch at the end of a pass is left out of it. Scored pairs are only shuffled.
 
     Args:
-        texts: the data. batch_size: rows a batch. steps: batches in all. seed: of the shuffles.
+        texts: the data.
+        batch_size: rows a batch.
+        steps: batches in all.
+        seed: of the shuffles.
 
     Raises:
         ValueError: if the data cannot fill one batch.
@@ -70,7 +73,8 @@ class Collator:
     """Rows to token chunks: all columns of a batch, tokenised once, sorted by length and padded chunk by chunk.
 
     Args:
-        encoder: whose tokenizer and maximal length are used. chunks: parts a batch is cut into.
+        encoder: whose tokenizer and maximal length are used.
+        chunks: parts a batch is cut into.
         chunk_size: texts a chunk instead, if not 0.
         noise: share of the words replaced in a copy of each row's last text, one more column; 0 makes none.
         seed: of the noise.

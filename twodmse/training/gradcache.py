@@ -30,7 +30,8 @@ def cached_step(
         backbone: maps a list of chunks to states (N+1, b, D); may be wrapped for distribution.
         chunks: the token batches.
         loss_of: the loss of states (N+1, B, D), the chunks' texts in order.
-        backward: runs a backward pass. no_sync: holds back gradient averaging for all chunks but the last.
+        backward: runs a backward pass.
+        no_sync: holds back gradient averaging for all chunks but the last.
 
     Returns:
         The loss, detached. The gradients are those of one plain step on all chunks.

@@ -33,7 +33,10 @@ def best_order(encoder: Encoder, texts: TextSet, rows: int = ROWS, progress: boo
     layer: highest Pearson, mean over layers 1..N. It looks at the pairs within the first rows and as many others.
 
     Args:
-        encoder: the encoder. texts: the data. rows: how many of them count. progress: as `Encoder.states`.
+        encoder: the encoder.
+        texts: the data.
+        rows: how many of them count.
+        progress: as `Encoder.states`.
 
     Returns:
         (D,) each of 0..D-1 once. Source: this project.
@@ -67,7 +70,8 @@ def reorder(backbone: Backbone, order: Sequence[int]) -> None:
     """Put an encoder's coordinates in another order, in place: coordinate i of every layer is what order[i] was.
 
     Args:
-        backbone: the encoder's stack of layers. order: each of 0..D-1 once.
+        backbone: the encoder's stack of layers.
+        order: each of 0..D-1 once.
 
     Raises:
         ValueError: if the order is not one of D coordinates, or a layer is of a kind whose sides are not known; nothing

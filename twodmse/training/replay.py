@@ -27,7 +27,11 @@ def replay_grid(
     """Score the backbone a run started from and each of its checkpoints.
 
     Args:
-        folder: of a run, as `train` writes it. tasks, dims, layers, resamples: as `sts_grid` takes them.
+        folder: of a run, as `train` writes it.
+        tasks: as `sts_grid` takes them.
+        dims: as `sts_grid` takes them.
+        layers: as `sts_grid` takes them.
+        resamples: as `sts_grid` takes them.
 
     Returns:
         The columns of `sts_grid` after a column ``step``; step 0 is the backbone, untrained.

@@ -48,7 +48,9 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
     """Train ``encoder`` in place and write the run's folder: the model itself, its config and history.csv.
 
     Args:
-        encoder: the encoder to train. texts: the data to train on. config: every setting.
+        encoder: the encoder to train.
+        texts: the data to train on.
+        config: every setting.
         resume: go on from the newest complete checkpoint in ``config.out``, as if the run had never stopped.
 
     Raises:

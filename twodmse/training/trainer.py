@@ -35,8 +35,12 @@ class CellTrainer(Trainer):
     """Trainer whose loss is a recipe's objective on the pooled states of every layer.
 
     Args:
-        encoder: trained in place. texts, batches: the data and the order they are taken in.
-        recipe: what each step trains. base: the base loss of every cell. config: every other setting.
+        encoder: trained in place.
+        texts: the data and the order they are taken in.
+        batches: the data and the order they are taken in.
+        recipe: what each step trains.
+        base: the base loss of every cell.
+        config: every other setting.
         teacher: the frozen encoder whose scores a recipe aligns to, if it does.
     """
 
@@ -112,7 +116,8 @@ class CellTrainer(Trainer):
         """The sum of this step's terms on the batch of all processes; each term is kept for the log.
 
         Args:
-            states: (N+1, B, D) of this process's texts, in the order of its chunks. inputs: as `Collator` makes them.
+            states: (N+1, B, D) of this process's texts, in the order of its chunks.
+            inputs: as `Collator` makes them.
 
         Raises:
             NotFiniteError: if the sum is NaN or infinite.

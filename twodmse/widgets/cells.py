@@ -49,7 +49,9 @@ def all_cosines(states: np.ndarray, left: Sequence[int], right: Sequence[int]) -
     """Cosine of each pair at every layer and every dim, by running sums.
 
     Args:
-        states: (N+1, n, D) raw states. left, right: P row numbers each.
+        states: (N+1, n, D) raw states.
+        left: P row numbers each.
+        right: P row numbers each.
 
     Returns:
         (N+1, P, D): item [layer, p, dim - 1] is the cosine of pair p at cell (layer, dim).
@@ -80,7 +82,10 @@ def ranking(cosines: np.ndarray, sentences: Sequence[str], layer: int, dim: int)
     """The sentences from the most to the least similar at a cell.
 
     Args:
-        cosines: (N+1, n, D) of the query with each sentence, as `all_cosines`. sentences: n texts.
+        cosines: (N+1, n, D) of the query with each sentence, as `all_cosines`.
+        sentences: n texts.
+        layer: of the cell.
+        dim: of the cell.
 
     Returns:
         One row a sentence, in order of place: place (1..n), change (places it stands higher than at cell (N, D);
@@ -135,6 +140,7 @@ def smoothed_terms(history: pd.DataFrame, smooth: int) -> pd.DataFrame:
 
     Args:
         history: as `Run.history`.
+        smooth: rows of the mean.
 
     Raises:
         ValueError: if it has no column ``step``, or no term.

@@ -125,7 +125,10 @@ def heat(cosines: np.ndarray, layer: int, dim: int, base: str) -> str:
     """The heatmap of every cell with one cell marked, and that dim's cosine at each layer in numbers on the right.
 
     Args:
-        cosines: (N+1, D). layer, dim: the marked cell. base: `heat_base` of the same cosines.
+        cosines: (N+1, D).
+        layer: the marked cell.
+        dim: the marked cell.
+        base: `heat_base` of the same cosines.
     """
     layers = len(cosines) - 1
     edges = LEFT + OCTAVE * log_edges(cosines.shape[1])

@@ -35,6 +35,10 @@ def pair_figure(cosines: Mapping[str, np.ndarray], layer: int, dim: int, first: 
 
     Args:
         cosines: model name -> (N+1, D).
+        layer: of the chosen cell.
+        dim: of the chosen cell.
+        first: a sentence.
+        second: the other one.
     """
     layers = len(next(iter(cosines.values()))) - 1
     figure = new_figure((5.6 * len(cosines), 2.1 + 0.36 * layers))
@@ -53,7 +57,10 @@ def draw_cells(ax: Axes, cosines: np.ndarray, layer: int, dim: int) -> Axes:
     """A heatmap of every cell on a logarithmic dim axis, with numbers at some dims and a frame round one cell.
 
     Args:
+        ax: where to draw.
         cosines: (N+1, D); layer 0 is not drawn.
+        layer: of the framed cell.
+        dim: of the framed cell.
     """
     layers, most = len(cosines) - 1, cosines.shape[1]
     edges = log_edges(most)  # (D+1,)
@@ -128,7 +135,10 @@ def replay_figure(grids: Mapping[int, pd.DataFrame], terms: pd.DataFrame, low: f
     """The grids of the first, the middle and the last step on one scale, and the loss terms of the run.
 
     Args:
-        grids: step -> layers down, dims across. terms: as `cells.smoothed_terms`. low, high: ends of the scale.
+        grids: step -> layers down, dims across.
+        terms: as `cells.smoothed_terms`.
+        low: ends of the scale.
+        high: ends of the scale.
     """
     steps = list(grids)
     chosen = list(dict.fromkeys([steps[0], steps[len(steps) // 2], steps[-1]]))

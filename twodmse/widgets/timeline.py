@@ -16,7 +16,10 @@ def grid_at(cells: pd.DataFrame, low: float, high: float, step: int) -> str:
     """One step's grid: Spearman x 100 as numbers on colours, layer N on top.
 
     Args:
-        cells: layers down (index), dims across (columns). low, high: ends of the scale, the same for all steps.
+        cells: layers down (index), dims across (columns).
+        low: lower end of the scale, the same for all steps.
+        high: its upper end.
+        step: that is shown.
     """
     colours, inks = palette()
     values = cells.sort_index(ascending=False).to_numpy()  # (N, K)
@@ -67,7 +70,9 @@ def terms_at(terms: pd.DataFrame, step: int, base: str) -> str:
     """The loss terms with a line at one step, and their values there.
 
     Args:
-        terms: as `cells.smoothed_terms`. step: 0 stands before the first row. base: `terms_base` of the same terms.
+        terms: as `cells.smoothed_terms`.
+        step: 0 stands before the first row.
+        base: `terms_base` of the same terms.
     """
     x = LEFT + WIDTH * step / terms.index.max()
     mark = (

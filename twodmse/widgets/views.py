@@ -28,7 +28,8 @@ class CellView:
 
     Args:
         models: name -> encoder, one or more of one shape; shown side by side.
-        layer, dim: the cell to start at; None means the largest.
+        layer: the cell to start at; None means the largest.
+        dim: the cell to start at; None means the largest.
 
     Raises:
         ValueError: if the models differ in shape, or the layer or dim is out of range.
@@ -81,7 +82,11 @@ class TwoSentences(CellView):
     """How similar are two sentences at each cell? Number, gauge, and the whole grid with the chosen cell marked.
 
     Args:
-        models, layer, dim: as `CellView`. first, second: the sentences to start with.
+        models: as `CellView`.
+        layer: as `CellView`.
+        dim: as `CellView`.
+        first: the sentences to start with.
+        second: the sentences to start with.
 
     Raises:
         ValueError: as `CellView`, and for a sentence without text.
@@ -123,7 +128,11 @@ class Ranking(CellView):
     """Which sentences are nearest to a query at each cell, and what moved against the full size?
 
     Args:
-        models, layer, dim: as `CellView`. query: to start with. sentences: n texts to rank.
+        models: as `CellView`.
+        layer: as `CellView`.
+        dim: as `CellView`.
+        query: to start with.
+        sentences: n texts to rank.
 
     Raises:
         ValueError: as `CellView`, and for a text that is empty.
@@ -169,7 +178,10 @@ class Scatter(CellView):
     """Gold scores against cosines at the chosen cell, with their Spearman.
 
     Args:
-        models, layer, dim: as `CellView`. pairs: scored pairs, as `load_pairs` gives them.
+        models: as `CellView`.
+        layer: as `CellView`.
+        dim: as `CellView`.
+        pairs: scored pairs, as `load_pairs` gives them.
 
     Raises:
         ValueError: as `CellView`, and if the pairs have no scores.
@@ -222,7 +234,8 @@ class Replay:
     """The grid and the loss terms over training time.
 
     Args:
-        grids: as `replay.replay_grid`. history: as `Run.history`.
+        grids: as `replay.replay_grid`.
+        history: as `Run.history`.
         smooth: logged rows a loss term is averaged over.
 
     Raises:
