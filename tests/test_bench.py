@@ -208,7 +208,7 @@ def test_bad_input_is_refused_before_work(model, rows, scored, monkeypatch):
         bench_grid(model, ["sts99"], peer=False)
     with pytest.raises(ValueError, match="dim 99 is out of range"):
         bench_grid(model, [scored], dims=[99], peer=False)
-    monkeypatch.setattr(bench.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     for call in (lambda: bench_grid(model, [scored]), lambda: bench_train(data=rows, backbone=model)):
         with pytest.raises(ValueError, match=r"not installed: pip install 'twodmse\[peers\]'"):
             call()

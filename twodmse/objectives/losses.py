@@ -18,9 +18,6 @@ MASKED = 1e12  # subtracted from a score that must not count
 SCORES_AT_ONCE = 2**18  # of one dim; a larger matrix of scores is worked on in blocks of rows
 
 
-# ---------------------------------------------------------------- cosines
-
-
 def cosines(x: Tensor, y: Tensor) -> Tensor:
     """Cosine of every row of ``x`` (..., A, d) with every row of ``y`` (..., C, d): (..., A, C)."""
     return F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).transpose(-1, -2)

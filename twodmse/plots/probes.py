@@ -156,6 +156,7 @@ def conflict_map(table: pd.DataFrame, ax: Axes, title: str = "Cosine of the term
     Args:
         table: as `probes.gradient_conflict`.
         ax: where to draw.
+        title: of the axes.
     """
     need(table, ("layer", "term_a", "term_b", "cosine"))
     names = (table["term_a"] + " / " + table["term_b"]).str.replace("_", " ")

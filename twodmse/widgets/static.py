@@ -91,6 +91,9 @@ def ranking_figure(rankings: Mapping[str, pd.DataFrame], layer: int, dim: int, q
 
     Args:
         rankings: model name -> table as `cells.ranking`.
+        layer: of the cell.
+        dim: of the cell.
+        query: that the sentences are ranked for.
     """
     count = len(next(iter(rankings.values())))
     figure = new_figure((5.6 * len(rankings), 1.5 + 0.42 * count))
