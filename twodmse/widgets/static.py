@@ -121,6 +121,9 @@ def scatter_figure(points: Mapping[str, np.ndarray], pairs: TextSet, layer: int,
 
     Args:
         points: model name -> (P,) cosines of the P pairs.
+        pairs: the scored pairs.
+        layer: of the cell.
+        dim: of the cell.
     """
     figure = new_figure((4.8 * len(points), 3.6))
     axes = figure.subplots(1, len(points), squeeze=False, sharey=True)[0]
