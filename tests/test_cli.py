@@ -1,11 +1,16 @@
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
+import typer
 from conftest import tiny_encoder
 from typer.testing import CliRunner
 
 from twodmse.cli import app
+from twodmse.config import TrainConfig
+from twodmse.version import __version__
 
 runner = CliRunner()
 
@@ -33,12 +38,47 @@ def rows(tmp_path, triplets):
     return tmp_path / "triplets.csv"
 
 
-@pytest.mark.parametrize("command", ["quickstart", "train", "grid"])
-def test_every_command_explains_itself(command):
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert len(result.output.split()) > 30
-    assert command in run("--help").output
+COMMANDS = typer.main.get_command(app).commands
+UNSAID = {"out", "picture", "grid", "sentences", "compare", "published", "max_ms", "max_bytes", "min_spearman"}  # none
+UNSAID |= {"layer", "dim", "set_"}  # their help says what happens without them
+
+
+def shown(name):
+    """The help of a command, its white space made one."""
+    return " ".join(run(name, "--help").output.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name):
+    assert run(name, "--help").exit_code == 0
+    assert len(shown(name).split()) > 30
+    assert name in run("--help").output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_default_is_shown(name):
+    text = shown(name)
+    for option in COMMANDS[name].params:
+        if option.param_type_name == "argument" or option.is_flag or option.required or option.name == "help":
+            continue
+        own = text.partition(" Options: ")[2].partition(f"{option.opts[0]} ")[2]  # from this option on
+        own = re.split(r" --[a-z-]+ [A-Z<]", own)[0]
+        if option.default is not None:
+            assert f"[default: {option.default}" in own, option.name
+        elif name == "train" and option.name in TrainConfig.__dataclass_fields__:
+            default = TrainConfig.__dataclass_fields__[option.name].default
+            assert f"[default: {'none' if default is None else default}]" in own, option.name
+        elif option.name not in UNSAID:
+            assert "[default: " in own, option.name
+
+
+def test_the_version_and_the_help_need_no_torch():
+    for argument in ("--help", "--version"):
+        loaded = [sys.executable, "-X", "importtime", "-m", "twodmse", argument]
+        result = subprocess.run(loaded, capture_output=True, text=True, check=True)
+        heavy = {"torch", "transformers", "datasets", "pandas", "matplotlib", "scipy"}
+        assert not heavy & {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+        assert __version__ in result.stdout or argument == "--help"
 
 
 def test_grid_prints_and_writes_what_it_scored(model, scored, tmp_path):

@@ -1,5 +1,7 @@
 """The command line: `twodmse COMMAND --help` explains each command."""
 
+from typing import Annotated
+
 import typer
 
 from twodmse.commands.compare import compare
@@ -12,15 +14,31 @@ from twodmse.commands.probe import probe
 from twodmse.commands.recipes import recipes
 from twodmse.commands.study import study
 from twodmse.commands.training import quickstart, train
+from twodmse.version import __version__
 
 app = typer.Typer(
-    help="2D Matryoshka sentence embeddings: train one encoder that is good at every depth and every width.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich reads "[default: 5e-5]" as markup and shows nothing of it
 )
 for command in (quickstart, train, recipes, grid, explore, export, compare, probe, bench, pick, study, figures):
     app.command()(command)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and stop, if that was asked for."""
+    if wanted:
+        typer.echo(f"twodmse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """2D Matryoshka sentence embeddings: train one encoder that is good at every depth and every width."""
 
 
 def main() -> None:

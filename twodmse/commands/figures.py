@@ -14,8 +14,8 @@ def figures(
 ) -> None:
     """Draw every picture of the project anew from its stored tables, as PNG and PDF.
 
-    Nothing is trained or scored: each picture comes from one CSV file in figures/data, and is the same byte for byte
-    each time. Also writes the index page README.md in that folder.
+    Nothing is trained or scored: the pictures come from the tables in the folder's data/, and are the same byte
+    for byte each time. Also writes the index page README.md in that folder.
 
     Example: twodmse figures --out figures
     """

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from twodmse.commands import one_line_errors
+from twodmse.config import PRESETS, TrainConfig
 
 
 @one_line_errors
@@ -25,26 +26,31 @@ def quickstart(
     run(out, steps, typer.echo)
 
 
+def _option(field: str, help: str) -> Any:
+    """An option whose default is that of a field of TrainConfig, and is shown as such."""
+    default = TrainConfig.__dataclass_fields__[field].default
+    return typer.Option(help=f"{help} [default: {'none' if default is None else default}]")
+
+
 @one_line_errors
 def train(
-    recipe: Annotated[str | None, typer.Option(help="What each step trains. [default: 2dmse]")] = None,
+    recipe: Annotated[str | None, _option("recipe", "What each step trains: see twodmse recipes.")] = None,
     data: Annotated[
-        str | None,
-        typer.Option(help="mini-nli, all-nli, stsb-train, or a CSV, TSV, JSONL or parquet file. [default: mini-nli]"),
+        str | None, _option("data", "mini-nli, all-nli, stsb-train, or a CSV, TSV, JSONL or parquet file.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Model to start from. [default: bundled]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps. [default: 100]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows a step. [default: 64]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate. [default: 5e-5]")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16. [default: auto]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
+    backbone: Annotated[str | None, _option("backbone", "Model to start from.")] = None,
+    steps: Annotated[int | None, _option("steps", "Optimizer steps.")] = None,
+    batch_size: Annotated[int | None, _option("batch_size", "Rows a step.")] = None,
+    lr: Annotated[float | None, _option("lr", "Peak learning rate.")] = None,
+    precision: Annotated[str | None, _option("precision", "auto, fp32 or bf16.")] = None,
+    seed: Annotated[int | None, _option("seed", "Seed of everything random.")] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="Recipe grid: the frozen model every cell is drawn to, e.g. bundled.")
+        str | None, _option("teacher", "Recipe grid: the frozen model every cell is drawn to, e.g. bundled.")
     ] = None,
-    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints. [default: 100]")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder of the run. [default: runs/train]")] = None,
+    save_every: Annotated[int | None, _option("save_every", "Steps between checkpoints.")] = None,
+    out: Annotated[str | None, _option("out", "Folder of the run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")] = False,
-    preset: Annotated[str, typer.Option(help="Settings to start from: default, paper or grid.")] = "default",
+    preset: Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PRESETS)}.")] = "default",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting of TrainConfig, repeatable: --set scale=30"),
@@ -54,7 +60,6 @@ def train(
 
     Example: twodmse train --recipe 2dmse --data all-nli --steps 517 --out runs/nli
     """
-    from twodmse.config import TrainConfig
     from twodmse.training.runs import train as run
 
     given = {k: v for k, v in locals().items() if k in TrainConfig.__dataclass_fields__ and v is not None}
