@@ -124,16 +124,21 @@ def test_bad_comparisons_are_refused_before_anything_is_encoded(monkeypatch, set
 
 def test_published_scores_are_those_printed():
     tables = [name for name in published_names() if "/" not in name]
-    assert tables == ["reproduce_grid_7sts", "starbucks_table_a1", "layers_only_stsb", "full_size_7sts", "minilm_mteb"]
+    assert tables == [
+        "reproduce_grid_7sts", "starbucks_table_a1", "layers_only_stsb", "full_size_7sts", "minilm_mteb",
+        "mmbert_2d_card",
+    ]  # fmt: skip
     known = [  # read off the sources
         ("reproduce_grid_7sts", "2DMSE-v1", 2, 8, "mean", 55.9),
-        ("reproduce_grid_7sts", "2DMSE-v2", 12, 768, "mean", 81.5),
+        ("reproduce_grid_7sts", "2DMSE-v2", 12, 768, "mean-senteval", 81.5),
         ("reproduce_grid_7sts", "BERT-S-v1", 10, 512, "mean", 79.6),
         ("starbucks_table_a1", "SMAE-SRL (Starbucks)", 2, 32, "stsb", 74.55),
         ("starbucks_table_a1", "BERT-2DMSE", 6, 128, "sickr", 75.22),
         ("layers_only_stsb", "stsb-roberta-base-distilled", 3, 768, "stsb", 84.39),
         ("full_size_7sts", "angle-llama-7b-nli-v2", 32, 4096, "sts12", 79.00),
-        ("full_size_7sts", "unsup-simcse-bert-base-uncased", 12, 768, "mean", 76.25),
+        ("full_size_7sts", "unsup-simcse-bert-base-uncased", 12, 768, "mean-senteval", 76.25),
+        ("full_size_7sts", "angle-bert-base-uncased-nli-en-v1 (angle_emb 0.1.1)", 12, 768, "sickr-test", 80.99),
+        ("mmbert_2d_card", "mmbert-embed-32k-2d-matryoshka", 22, 768, "stsb", 80.5),
         ("minilm_mteb", "sentence-transformers/all-MiniLM-L6-v2", 6, 384, "sts16", 78.99),
     ]
     for table, *cell, value in known:
@@ -147,8 +152,9 @@ def test_published_scores_are_those_printed():
         ("reproduce_grid_7sts", 6 * 8 * 8),
         ("starbucks_table_a1", 6 * 5 * 8),
         ("layers_only_stsb", 7),
-        ("full_size_7sts", 7 * 8 + 1),
+        ("full_size_7sts", 8 * 8 + 1),
         ("minilm_mteb", 8),
+        ("mmbert_2d_card", 1),
     ],
 )
 def test_published_tables_are_tidy_and_whole(name, rows):
@@ -156,16 +162,17 @@ def test_published_tables_are_tidy_and_whole(name, rows):
     assert list(grid.columns) == ["source", "model", "layer", "dim", "task", "spearman"]
     assert len(grid) == rows
     assert not grid.isna().any().any()
-    assert set(grid["task"]) <= {*STS_TASKS, "mean"}
+    assert set(grid["task"]) <= {*STS_TASKS, "sickr-test", *published.MEANS}
     assert grid["spearman"].between(20, 100).all()
     assert not grid.duplicated(["model", "layer", "dim", "task"]).any()
     models = [full.removeprefix(f"{name}/") for full in published_names() if full.startswith(f"{name}/")]
     assert set(models) == set(grid["model"])
     parts = [published_grid(f"{name}/{model}") for model in models]
     assert sum(map(len, parts)) == rows
-    if set(STS_TASKS) <= set(grid["task"]):  # the printed means are those of the printed sets
-        wide = grid.pivot_table(index=["model", "layer", "dim"], columns="task", values="spearman").dropna()
-        np.testing.assert_allclose(wide["mean"], wide[list(STS_TASKS)].mean(axis=1), atol=0.0101)
+    for mean, sets in published.MEANS.items():
+        if set(sets) <= set(grid["task"]):  # the printed means are those of the printed sets
+            wide = grid.pivot_table(index=["model", "layer", "dim"], columns="task", values="spearman").dropna()
+            np.testing.assert_allclose(wide[mean], wide[list(sets)].mean(axis=1), atol=0.0101)
 
 
 def test_every_published_file_is_named_with_its_source():
@@ -201,6 +208,20 @@ def test_the_published_mean_is_compared_with_the_mean_of_the_seven_sets():
     assert table[["task", "ours", "published"]].to_numpy().tolist() == [["mean", pytest.approx(42.768), 79.5]]
     with pytest.raises(ValueError, match="no task in common"):
         minus_published(grid_of(seven[1:], [(12, 768)]), "reproduce_grid_7sts")
+
+
+def test_scores_of_senteval_are_compared_with_the_test_split_of_sick_alone():
+    eight = [*STS_TASKS, "sickr-test"]  # sickr has 60 and the cell's own, sickr-test 70
+    table = minus_published(grid_of(eight, [(12, 768)]), "full_size_7sts/sup-simcse-bert-base-uncased")
+    ours = table.set_index("task")["ours"]
+    assert "sickr" not in ours.index
+    assert ours["sickr-test"] == pytest.approx(82.768)
+    assert ours["mean-senteval"] == pytest.approx((0 + 10 + 20 + 30 + 40 + 50 + 70) / 7 + 12.768)
+    for name, means in {"2DMSE-v1": {"mean"}, "2DMSE-v2": {"mean-senteval"}}.items():
+        assert set(minus_published(grid_of(eight, [(12, 768)]), f"reproduce_grid_7sts/{name}")["task"]) == means
+    assert "sickr-test" not in set(minus_published(grid_of(eight, [(12, 768)]), "starbucks_table_a1/BERT")["task"])
+    with pytest.raises(ValueError, match=r"no task in common.*senteval"):
+        minus_published(grid_of(STS_TASKS, [(12, 768)]), "reproduce_grid_7sts/2DMSE-v2")
 
 
 @pytest.mark.parametrize(

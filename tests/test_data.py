@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import WORDS, sentences, tiny_encoder
+from datasets import Dataset
 
+from twodmse.data import sets
 from twodmse.data.sets import TextSet, load_pairs, load_texts
 from twodmse.training.batches import Collator, DistinctBatches, noised, vocabulary_words
 
@@ -126,3 +128,18 @@ def test_noised_copies_are_a_column_of_their_own_the_same_for_the_same_seed(trip
 def test_words_of_the_vocabulary_are_whole_words():
     assert vocabulary_words(tiny_encoder()) == sorted(word for word in WORDS if len(word) > 2)
     assert noised("a b c", 1.0, ["new"], seed=0) == "new new new"
+
+
+def test_the_test_split_of_sick_is_refused_where_it_cannot_be_told(monkeypatch):
+    def served(first, rows):
+        pairs = Dataset.from_list([{"sentence1": first, "sentence2": "b", "score": 1.0}] * rows)
+        answers = {("mteb/sickr-sts", "test[5000:]"): pairs}  # what follows the parts for training and trial
+        monkeypatch.setattr(sets, "load_dataset", lambda repo, _, split: answers[repo, split])
+
+    first = "There is no boy playing outdoors and there is no man smiling"
+    served(first, 4927)
+    assert len(load_pairs("sickr-test")) == 4927
+    for wrong in ((first, 4926), ("Another row", 4927)):
+        served(*wrong)
+        with pytest.raises(ValueError, match=r"sickr-test cannot be told from .* use sickr"):
+            load_pairs("sickr-test")

@@ -95,3 +95,5 @@ def test_bad_cells_and_tasks_are_refused_before_anything_is_encoded(encoder, mon
 def test_default_dims_and_the_papers_tasks():
     assert default_dims(384) == [8, 16, 32, 64, 128, 256, 384]
     assert evaluation.expand(["paper"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr"]
+    assert evaluation.expand(["senteval"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr-test"]
+    assert evaluation.expand(["paper", "senteval", "stsb"])[6:] == ["sickr", "sickr-test"]  # each once

@@ -156,9 +156,14 @@ def test_trap_11_spearman_is_of_all_pairs_pooled_not_a_mean_over_parts(encoder):
 @pytest.mark.hub
 @pytest.mark.skipif(not SERVER.is_file(), reason="the hub's data and server are not beside this checkout")
 def test_trap_11_the_test_sets_have_the_published_numbers_of_pairs(hub, tmp_path):  # noqa: F811
-    code = "from twodmse.data.sets import STS_TASKS, load_pairs; print([len(load_pairs(name)) for name in STS_TASKS])"
+    code = (
+        "from twodmse.data.sets import STS_TASKS, load_pairs\n"
+        "print([len(load_pairs(name)) for name in (*STS_TASKS, 'sickr-test')])\n"
+        "parts = load_pairs('sickr'), load_pairs('sickr-test')\n"
+        "assert [c[5000:] for c in parts[0].columns] == [*parts[1].columns]"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=hub, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout.strip() == "[3108, 1500, 3750, 3000, 1186, 1379, 9927]", done.stderr
+    assert done.stdout.strip() == "[3108, 1500, 3750, 3000, 1186, 1379, 9927, 4927]", done.stderr
 
 
 @pytest.mark.parametrize("cache_chunk", [0, 8])

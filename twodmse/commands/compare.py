@@ -27,7 +27,8 @@ def compare(
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), or files. "
+            help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
+            "(the seven with it), or files. "
             "[default: mini-sts; with --published the table's own]"
         ),
     ] = None,
@@ -44,7 +45,7 @@ def compare(
     Example: twodmse compare bundled runs/quickstart/2dmse/model --tasks mini-sts --picture difference.png
     """
     from twodmse import plots
-    from twodmse.evaluation.compare import MEAN, overall
+    from twodmse.evaluation.compare import MEANS, overall
     from twodmse.files import write_figure, write_table
 
     if (second is None) == (published is None):
@@ -58,7 +59,7 @@ def compare(
         sides = (label(table["model"].iloc[0]), label(first))
     cells = overall(table)
     cells = cells[cells["dim"].isin(shown_dims(sorted(set(cells["dim"]))))]
-    names = [task for task in dict.fromkeys(table["task"]) if task != MEAN] or ["mean of the seven sets"]
+    names = [task for task in dict.fromkeys(table["task"]) if task not in MEANS] or ["mean of the seven sets"]
     title = f"Spearman x 100: {', '.join(names)}"
     typer.echo(f"{title}\n{sides[1]} minus {sides[0]}\n{printed(cells)}")
     if out is not None:
@@ -89,16 +90,16 @@ def with_published(model: str, name: str, tasks: str | None, dims: str | None) -
     import pandas as pd
 
     from twodmse.encoder.encoder import Encoder
-    from twodmse.evaluation.compare import MEAN
     from twodmse.evaluation.grid import expand, sts_grid
-    from twodmse.evaluation.published import minus_published, published_grid
+    from twodmse.evaluation.published import MEAN, MEAN_SENTEVAL, minus_published, published_grid
 
     theirs = published_grid(name)
     models = list(dict.fromkeys(theirs["model"]))
     if len(models) > 1:
         raise ValueError(f"{name} holds several models: name one as {name}/MODEL, MODEL one of {', '.join(models)}")
     encoder = Encoder.load(model)
-    own = "paper" if MEAN in set(theirs["task"]) else ",".join(dict.fromkeys(theirs["task"]))
+    groups = {MEAN: "paper", MEAN_SENTEVAL: "senteval"}
+    own = ",".join(dict.fromkeys(groups.get(task, task) for task in theirs["task"]))
     names = expand(parse_names(tasks or own))
     axes = [names, range(1, encoder.num_layers + 1), parse_dims(dims or "all", encoder.dim)]
     could = pd.MultiIndex.from_product(axes, names=["task", "layer", "dim"]).to_frame(index=False)

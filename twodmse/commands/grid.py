@@ -12,7 +12,11 @@ from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 def grid(
     model: Model,
     tasks: Annotated[
-        str, typer.Option(help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), or files.")
+        str,
+        typer.Option(
+            help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
+            "(the seven with it), or files."
+        ),
     ] = "mini-sts",
     dims: Annotated[
         str | None, typer.Option(help="Comma-separated, or 'all'. [default: 8,16,32,... and the full one]")

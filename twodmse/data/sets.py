@@ -23,8 +23,13 @@ STS_TASKS = {
     "stsb": "mteb/stsbenchmark-sts",
     "sickr": "mteb/sickr-sts",
 }
+# Words that stand for seven tasks: SentEval, which SimCSE and AnglE report, scores SICK-R on its own test split alone.
+TASK_GROUPS = {"paper": tuple(STS_TASKS), "senteval": (*(task for task in STS_TASKS if task != "sickr"), "sickr-test")}
+SICK_TEST = 5000  # where it begins: the hub has SICK whole, train (4,500 pairs), trial (500) and test (4,927) in a row
+SICK_TEST_ROWS, SICK_TEST_FIRST = 4927, "There is no boy playing outdoors and there is no man smiling"
 # name -> (repository, configuration, split)
 HUB_SETS = {name: (repo, None, "test") for name, repo in STS_TASKS.items()} | {
+    "sickr-test": (STS_TASKS["sickr"], None, f"test[{SICK_TEST}:]"),
     "stsb-validation": ("mteb/stsbenchmark-sts", None, "validation"),
     "stsb-train": ("mteb/stsbenchmark-sts", None, "train"),
     "all-nli": ("sentence-transformers/all-nli", "triplet", "train"),
@@ -54,9 +59,9 @@ class TextSet:
 def load_texts(name: str) -> TextSet:
     """A data set by name (bundled or hub) or by path (CSV, TSV, JSON lines, parquet).
 
-    Names: sts12 sts13 sts14 sts15 sts16 stsb sickr (test sets), stsb-validation, stsb-train, all-nli (hub); mini-sts
-    (test), mini-sts-validation, mini-nli (bundled). A file needs the columns anchor, positive[, negative], or
-    sentence1, sentence2, score.
+    Names: sts12 sts13 sts14 sts15 sts16 stsb sickr (test sets), sickr-test (the test split of SICK: 4,927 of the 9,927
+    pairs of sickr), stsb-validation, stsb-train, all-nli (hub); mini-sts (test), mini-sts-validation, mini-nli
+    (bundled). A file needs the columns anchor, positive[, negative], or sentence1, sentence2, score.
 
     Raises:
         ValueError: for an unknown name, or rows that cannot be used; the row and the value are named.
@@ -67,7 +72,8 @@ def load_texts(name: str) -> TextSet:
             return check_rows(name, Dataset.from_list(mini_nli()))
         return check_rows(name, Dataset.from_list(mini_sts("validation" if name.endswith("validation") else "test")))
     if name in HUB_SETS:
-        return check_rows(name, _from_hub(name))
+        rows = _from_hub(name)
+        return check_rows(name, check_sick_test(rows) if name == "sickr-test" else rows)
     path = Path(name)
     if path.suffix.lower() in READERS:
         return check_rows(name, _from_file(path))
@@ -97,6 +103,23 @@ def _from_hub(name: str) -> Dataset:
             f"{name} could not be read from the hub ({repo}, {type(error).__name__}): check the network, "
             "or use the bundled mini-nli and mini-sts, or a file"
         ) from error
+
+
+def check_sick_test(rows: Dataset) -> Dataset:
+    """The rows of ``sickr-test``, as long as they are those of SICK's own test split.
+
+    Args:
+        rows: what follows the train and trial parts.
+
+    Raises:
+        ValueError: if their number or the first of them is not that of the test part.
+    """
+    if len(rows) != SICK_TEST_ROWS or rows[0]["sentence1"] != SICK_TEST_FIRST:
+        raise ValueError(
+            f"sickr-test cannot be told from the other parts of SICK: the rows of {STS_TASKS['sickr']} after the first "
+            f"{SICK_TEST} are not the {SICK_TEST_ROWS} of its test split any more; use sickr, which is all of them"
+        )
+    return rows
 
 
 def _from_file(path: Path) -> Dataset:

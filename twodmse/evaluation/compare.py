@@ -19,7 +19,7 @@ from twodmse.evaluation.grid import (
     resample_counts,
     resampled_correlations,
 )
-from twodmse.evaluation.published import MEAN
+from twodmse.evaluation.published import MEAN, MEANS
 
 
 def compare_models(
@@ -120,8 +120,9 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
     Args:
         table: as `compare_models` or `minus_published`, of one published model.
     """
-    if (table["task"] == MEAN).any():
-        return table[table["task"] == MEAN].reset_index(drop=True)
+    means = table[table["task"].isin(MEANS)]
+    if not means.empty:
+        return means.reset_index(drop=True)
     if table["task"].nunique() == 1:
         return table.reset_index(drop=True)
     return table.groupby(["layer", "dim"], as_index=False)[["ours", "published", "difference"]].mean()

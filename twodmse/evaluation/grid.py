@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from twodmse.data.sets import STS_TASKS, TextSet, load_pairs
+from twodmse.data.sets import TASK_GROUPS, TextSet, load_pairs
 from twodmse.encoder.encoder import Encoder
 
 RESAMPLES = 1000
@@ -27,7 +27,8 @@ def sts_grid(
 
     Args:
         encoder: the encoder.
-        tasks: names that `load_texts` knows, or paths; ``"paper"`` stands for the seven sets of the paper.
+        tasks: names that `load_texts` knows, or paths; ``"paper"`` stands for the seven sets of the paper,
+            ``"senteval"`` for the same with SICK-R on its own test split.
         dims: cut widths; None means the doubling ones from 8 and the full width. ``range(1, D + 1)`` is allowed.
         layers: layer numbers; None means 1..N. Layer 0 may be probed.
         resamples: of the bootstrap behind ``low`` and ``high``; 0 leaves them out (NaN).
@@ -45,11 +46,11 @@ def sts_grid(
 
 
 def expand(tasks: Sequence[str]) -> list[str]:
-    """Task names with ``"paper"`` replaced by the seven sets it stands for."""
-    names = [name for task in tasks for name in (STS_TASKS if task == "paper" else [task])]
+    """Task names, each once, with ``"paper"`` and ``"senteval"`` replaced by the seven sets that they stand for."""
+    names = dict.fromkeys(name for task in tasks for name in TASK_GROUPS.get(task, [task]))
     if not names:
         raise ValueError("no tasks given: name at least one, for example mini-sts")
-    return names
+    return list(names)
 
 
 def check_grid(

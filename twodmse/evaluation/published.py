@@ -5,9 +5,10 @@ from importlib.resources import files
 
 import pandas as pd
 
-from twodmse.data.sets import STS_TASKS
+from twodmse.data.sets import TASK_GROUPS
 
-MEAN = "mean"  # the task name of a mean over tasks
+MEAN, MEAN_SENTEVAL = "mean", "mean-senteval"  # task names of means over seven tasks
+MEANS = {MEAN: TASK_GROUPS["paper"], MEAN_SENTEVAL: TASK_GROUPS["senteval"]}
 PUBLISHED_COLUMNS = ["source", "model", "layer", "dim", "task", "spearman"]
 
 
@@ -27,7 +28,8 @@ def published_grid(name: str) -> pd.DataFrame:
 
     Returns:
         One row a model, cell and task, columns source, model, layer, dim, task, spearman (x 100). Task "mean" is the
-        mean over the seven sets of the paper.
+        mean over the seven sets of the paper. Scores that SentEval computed have SICK-R on its test split alone: task
+        "sickr-test", and "mean-senteval" for the mean over the seven.
 
     Raises:
         ValueError: for an unknown name.
@@ -48,7 +50,7 @@ def minus_published(grid: pd.DataFrame, name: str) -> pd.DataFrame:
     """A grid minus a published one, at the cells and tasks that both have.
 
     Args:
-        grid: columns as `sts_grid`. With all seven sets of the paper it is compared on their mean too.
+        grid: columns as `sts_grid`. With all seven sets of the paper, or of SentEval, it is compared on their mean too.
         name: as `published_grid`.
 
     Returns:
@@ -64,8 +66,8 @@ def minus_published(grid: pd.DataFrame, name: str) -> pd.DataFrame:
     if not tasks:
         wanted = ", ".join(dict.fromkeys(theirs["task"]))
         raise ValueError(
-            f"no task in common with {name}: it has {wanted} (mean is that of the seven sets, 'paper'), "
-            f"the grid has {', '.join(dict.fromkeys(ours['task']))}"
+            f"no task in common with {name}: it has {wanted} (mean is that of the seven sets 'paper', mean-senteval "
+            f"of 'senteval'), the grid has {', '.join(dict.fromkeys(ours['task']))}"
         )
     theirs, ours = theirs[theirs["task"].isin(tasks)], ours[ours["task"].isin(tasks)]
     both = theirs.merge(ours, on=["task", "layer", "dim"], suffixes=("_theirs", ""))
@@ -77,13 +79,13 @@ def minus_published(grid: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def with_mean(grid: pd.DataFrame) -> pd.DataFrame:
-    """Columns task, layer, dim, spearman of a grid, and rows of the mean over the seven sets where it has them all."""
-    ours = grid[["task", "layer", "dim", "spearman"]]
-    seven = ours[ours["task"].isin(STS_TASKS)]
-    if seven["task"].nunique() < len(STS_TASKS):
-        return ours
-    mean = seven.groupby(["layer", "dim"], as_index=False)["spearman"].mean().assign(task=MEAN)
-    return pd.concat([ours, mean], ignore_index=True)
+    """Columns task, layer, dim, spearman of a grid, and rows of each of `MEANS` whose seven sets it has."""
+    tables = [grid[["task", "layer", "dim", "spearman"]]]
+    for name, sets in MEANS.items():
+        seven = tables[0][tables[0]["task"].isin(sets)]
+        if set(seven["task"]) == set(sets):
+            tables.append(seven.groupby(["layer", "dim"], as_index=False)["spearman"].mean().assign(task=name))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _cells(table: pd.DataFrame) -> str:
@@ -104,6 +106,7 @@ SIZES = {  # (N, D) of the whole models in full_size_7sts.csv, by the word in th
     "UAE-Large": (24, 1024),
     "MiniLM-L6": (6, 384),
 }
+SENTEVAL = {"sickr": "sickr-test", MEAN: MEAN_SENTEVAL}  # what these are of where SentEval computed the scores
 
 
 def _csv(table: str) -> pd.DataFrame:
@@ -112,19 +115,22 @@ def _csv(table: str) -> pd.DataFrame:
 
 
 def _tidy(wide: pd.DataFrame, scale: float) -> pd.DataFrame:
-    """Columns PUBLISHED_COLUMNS from one column a task."""
+    """Columns PUBLISHED_COLUMNS from one column a task, and a column ``senteval`` where SentEval computed some."""
     tasks = [c for c in wide if c in SETS]
-    long = wide.melt(["source", "model", "layer", "dim"], tasks, "task", "spearman").dropna(subset="spearman")
-    return long.assign(task=long["task"].map(SETS), spearman=scale * long["spearman"])[PUBLISHED_COLUMNS].reset_index(
-        drop=True
-    )
+    kept = [c for c in ("source", "model", "layer", "dim", "senteval") if c in wide]
+    long = wide.melt(kept, tasks, "task", "spearman").dropna(subset="spearman")
+    long = long.assign(task=long["task"].map(SETS), spearman=scale * long["spearman"])
+    if "senteval" in long:
+        long["task"] = long["task"].where(~long["senteval"], long["task"].replace(SENTEVAL))
+    return long[PUBLISHED_COLUMNS].reset_index(drop=True)
 
 
 def _reproduce(table: str) -> pd.DataFrame:
     long = _csv(table).melt(["layer", "method"], var_name="column", value_name="avg7")
     parts = long["column"].str.extract(r"(v\d)_d(\d+)")  # v1_d8: code version, dim
     model = long["method"] + "-" + parts[0]
-    return _tidy(long.assign(source="ielab/2DMSE-Reproduce README", model=model, dim=parts[1].astype(int)), 100)
+    long = long.assign(source="ielab/2DMSE-Reproduce README", model=model, dim=parts[1].astype(int))
+    return _tidy(long.assign(senteval=parts[0] == "v2"), 100)
 
 
 def _starbucks(table: str) -> pd.DataFrame:
@@ -138,8 +144,12 @@ def _layers_only(table: str) -> pd.DataFrame:
     return _tidy(wide.assign(source=source, model="stsb-roberta-base-distilled", dim=768), 1)
 
 
+def _cells_of_card(table: str) -> pd.DataFrame:
+    return _tidy(_csv(table), 1)
+
+
 def _whole(table: str) -> pd.DataFrame:
-    wide = _csv(table)
+    wide = _csv(table).assign(senteval=table == "full_size_7sts")
     sizes = [next(size for word, size in SIZES.items() if word in model) for model in wide["model"]]
     layers, dims = zip(*sizes, strict=True)
     return _tidy(wide.assign(layer=layers, dim=dims), 1)
@@ -151,4 +161,5 @@ TABLES: dict[str, Callable[[str], pd.DataFrame]] = {
     "layers_only_stsb": _layers_only,
     "full_size_7sts": _whole,
     "minilm_mteb": _whole,
+    "mmbert_2d_card": _cells_of_card,
 }
