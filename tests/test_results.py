@@ -6,8 +6,9 @@ import pytest
 
 from twodmse.study import claims, pictures
 from twodmse.study.figures import PICTURES
-from twodmse.study.plans import ABLATIONS, PLANS
-from twodmse.study.results import MEAN_DIMS, Study, falls
+from twodmse.study.plans import ABLATIONS, PLANS, chosen_rates
+from twodmse.study.results import MEAN_DIMS, Study, curve_points, dominated, falls
+from twodmse.study.tables import table_path
 
 LAYERS, TASKS, RESAMPLES = 6, ("one", "two"), 50
 PLAN = PLANS["minilm"]
@@ -41,7 +42,20 @@ def write_study(folder, models, seeds=(0, 1)):
                     draws.append(facts | {"mean": name} | {f"draw_{r}": value + noise[r] for r in range(RESAMPLES)})
                 kl.append(facts | {"layer": n, "kl": LAYERS - n, "entropy_last": 5.9, "score_kl": LAYERS - n})
     for name, rows in {"runs": runs, "cells": cells, "draws": draws, "kl": kl}.items():
-        pd.DataFrame(rows).to_csv(folder / f"study_{name}.csv", index=False)
+        pd.DataFrame(rows).to_csv(table_path(folder, f"study_{name}"), index=False)
+    summary = [
+        {k: r[k] for k in ("run", "model", "seed")}
+        | {
+            "lr": 0.0 if r["model"] == "untouched" else 4e-4,
+            "split": split,
+            "below": level(r["model"], r["seed"], 3, 16),
+        }
+        | {"last": level(r["model"], r["seed"], 6, 16), "full": level(r["model"], r["seed"], 6, 384)}
+        for r in runs
+        if "," not in r["model"]
+        for split in ("test", "validation")
+    ]
+    pd.DataFrame(summary).to_csv(folder / "study_summary.csv", index=False)
     costs = pd.DataFrame({"layer": range(1, LAYERS + 1), "one_text_ms": range(1, LAYERS + 1)})
     ratio, speed = costs["layer"] / LAYERS, 600 / costs["layer"]
     costs.assign(ratio=ratio, texts_per_second=speed, one_text_spread=0.1, machine="a machine").to_csv(
@@ -92,11 +106,11 @@ def test_noise_that_two_models_share_cancels(data):
 
 
 def test_seeds_are_compared_one_by_one_where_both_models_have_them(data):
-    cells = pd.read_csv(data / "study_cells.csv")
+    cells = pd.read_csv(data / "study_cells.csv.gz")
     cells.loc[(cells["model"] == "2dmse") & (cells["seed"] == 1), "spearman"] += 3
     lacking = (cells["model"] == "independent 4") & (cells["seed"] == 1)
     untrained = (cells["model"] == "untouched") & (cells["seed"] == 1)
-    cells[~lacking & ~untrained].to_csv(data / "study_cells.csv", index=False)
+    cells[~lacking & ~untrained].to_csv(data / "study_cells.csv.gz", index=False)
     study = Study.read(data)
 
     def gaps(*places, **more):
@@ -109,11 +123,11 @@ def test_seeds_are_compared_one_by_one_where_both_models_have_them(data):
 
 
 def test_a_seed_that_one_model_lacks_does_not_move_a_difference(data):
-    runs, draws = pd.read_csv(data / "study_runs.csv"), pd.read_csv(data / "study_draws.csv")
+    runs, draws = pd.read_csv(data / "study_runs.csv"), pd.read_csv(data / "study_draws.csv.gz")
     runs[runs["run"] != "full-s1"].to_csv(data / "study_runs.csv", index=False)
     numbers = [name for name in draws if name.startswith("draw_")]
     draws.loc[draws["run"] == "2dmse-s1", numbers] += 100
-    draws.to_csv(data / "study_draws.csv", index=False)
+    draws.to_csv(data / "study_draws.csv.gz", index=False)
     found = Study.read(data).difference("full", "2dmse", range(1, 6))
     assert [found[name] for name in ("difference", "low", "high")] == pytest.approx([8.0, 8.0, 8.0])
 
@@ -193,7 +207,7 @@ def test_a_model_looks_the_same_in_every_picture_and_legends_hide_no_point(data)
 def test_every_picture_of_the_study_draws_what_is_there(models, data, tmp_path):
     folder = data if models is None else write_study(tmp_path / "part", models)
     drawn = [p for p in PICTURES if p.draw.__module__ == pictures.__name__]
-    assert len(drawn) == 8
+    assert len(drawn) == 9
     for picture in drawn:
         assert picture.ready(folder) == (picture.name != "study_ablation" or models is None)
         if not picture.ready(folder):
@@ -201,3 +215,42 @@ def test_every_picture_of_the_study_draws_what_is_there(models, data, tmp_path):
         figure = picture.draw(folder)
         assert all(ax.has_data() or not ax.axison for ax in figure.axes)
         pictures.plt.close(figure)
+
+
+def test_a_curve_has_one_point_a_rate_and_seed_and_independent_models_are_one(data):
+    points = curve_points(data).set_index(["model", "lr", "seed"])
+    assert points.loc[("2dmse", 4e-4, 1), "below"] == level("2dmse", 1, 3, 16)
+    assert points.loc[("2dmse", 4e-4, 1), "validation_full"] == level("2dmse", 1, 6, 384)
+    assert points.loc[("untouched", 0, 0), "full"] == level("untouched", 0, 6, 384)
+    assert len(points.loc["independent"]) == 2
+    assert not any("," in model for model in points.index.get_level_values("model"))
+
+
+def test_a_point_is_dominated_only_by_one_that_is_higher_in_both():
+    points = pd.DataFrame({"below": [1.0, 3.0, 2.0], "full": [1.0, 1.0, 3.0]})
+    assert dominated(points, pd.DataFrame({"below": [2.0], "full": [2.0]})).tolist() == [True, False, False]
+
+
+def test_validation_picks_a_rate_for_the_top_and_one_for_below():
+    rows = [("a", 0, 1e-4, 50, 80), ("a", 0, 2e-4, 60, 79), ("a", 0, 4e-4, 55, 78), ("a", 1, 8e-4, 99, 99)]
+    summary = pd.DataFrame(rows, columns=["model", "seed", "lr", "below", "full"]).assign(split="validation")
+    better_on_test = summary.assign(split="test", below=summary["below"].iloc[::-1].to_numpy())
+    assert chosen_rates(pd.concat([summary, better_on_test]), "a") == {"full": 1e-4, "below": 2e-4}
+
+
+def test_a_whole_curve_gets_two_more_seeds_at_the_chosen_rates():
+    plan = PLANS["curves"]
+    curve = [trial for trial in plan.trials if trial.model == "grid"]
+    rows = [(t.name, "grid", 0, t.settings["lr"], "validation", i, -i) for i, t in enumerate(curve)]
+    summary = pd.DataFrame(rows, columns=["run", "model", "seed", "lr", "split", "below", "full"])
+    lowest, highest = curve[0].settings["lr"], curve[-1].settings["lr"]
+    wanted = {f"grid-lr{rate:g}-s{seed}" for rate in (lowest, highest) for seed in (1, 2)}
+    assert {trial.name for trial in plan.repeats(summary)} == wanted
+    assert plan.repeats(summary.iloc[1:]) == []
+
+
+def test_claims_say_which_points_are_not_run(data):
+    text = claims.tradeoff(data)
+    assert "| `grid` | not run | not run | not run | " in text
+    assert "39 of the 45 points are not run yet" in text
+    assert "- `full`: of 1 rates run, 1 have a point of `grid` above them" in text

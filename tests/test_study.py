@@ -12,7 +12,20 @@ from typer.testing import CliRunner
 from twodmse.cli import app
 from twodmse.study import run as study
 from twodmse.study.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, StudyPlan, Trial, step_bytes, step_flops, trials
-from twodmse.study.run import CELLS, DRAWS, KEPT_DRAWS, KL, RUNS, SWEEP, best_rate, in_turn, overview, run_study
+from twodmse.study.run import (
+    CELLS,
+    DRAWS,
+    KEPT_DRAWS,
+    KL,
+    RUNS,
+    SUMMARY,
+    SWEEP,
+    best_rate,
+    in_turn,
+    overview,
+    run_study,
+)  # fmt: skip
+from twodmse.study.tables import read, table_path
 
 MINILM = PLANS["minilm"]
 
@@ -90,7 +103,7 @@ def plan(tmp_path, monkeypatch):
 
 
 def tables(folder, *names):
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in names or (SWEEP, RUNS, CELLS, DRAWS, KL)}
+    return {name: read(folder, name) for name in names or (SWEEP, RUNS, CELLS, DRAWS, KL, SUMMARY)}
 
 
 @pytest.mark.slow
@@ -111,12 +124,17 @@ def test_a_study_writes_every_run_down_and_a_second_call_changes_nothing(plan, t
     assert sizes["independent-3-s0"] == 2 * 3
     assert set(found[CELLS].query("run == 'independent-3-s0'")["layer"]) == {3}
     assert found[KL].query("run == '2dmse-s0'")["layer"].tolist() == list(range(LAYERS + 1))
+    summary = found[SUMMARY].set_index(["run", "split"])
+    counted = found[CELLS].query("run == '2dmse-s0' and dim in (8, 32)")
+    means = [counted.query("layer < 4")["spearman"].mean(), counted.query("layer == 4")["spearman"].mean()]
+    np.testing.assert_allclose(summary.loc[("2dmse-s0", "test"), ["below", "last"]].tolist(), means, rtol=1e-4)
+    assert summary.loc[("independent-3-s0", "validation")].isna().tolist() == [False, False, False, False, True, True]
     assert not list((tmp_path / "work").glob("*/checkpoint-*"))
     assert not list((tmp_path / "work").glob("sweep-*/model"))
-    before = {name: (tmp_path / "out" / f"{name}.csv").read_bytes() for name in found}
+    before = {name: table_path(tmp_path / "out", name).read_bytes() for name in found}
     run_study(plan, tmp_path / "out", tmp_path / "work", said.append)
     assert len(said) == 11
-    assert {name: (tmp_path / "out" / f"{name}.csv").read_bytes() for name in found} == before
+    assert {name: table_path(tmp_path / "out", name).read_bytes() for name in found} == before
     assert (overview(plan, tmp_path / "out")["done"] == "yes").all()
 
 
@@ -155,7 +173,7 @@ def test_a_run_that_was_cut_short_goes_on_and_ends_with_the_same_scores(plan, tm
     assert not (tmp_path / "cut" / f"{RUNS}.csv").exists()
     run_study(plan, tmp_path / "cut", tmp_path / "work-2", lambda _: None)
     for name in (CELLS, DRAWS, KL):
-        assert (tmp_path / "cut" / f"{name}.csv").read_bytes() == (tmp_path / "whole" / f"{name}.csv").read_bytes()
+        assert table_path(tmp_path / "cut", name).read_bytes() == table_path(tmp_path / "whole", name).read_bytes()
 
 
 def test_a_run_that_another_process_holds_is_passed_over(plan, tmp_path):
@@ -184,4 +202,4 @@ def test_the_command_lists_the_runs_and_refuses_an_unknown_plan(tmp_path):
     assert not list(tmp_path.iterdir())
     result = CliRunner().invoke(app, ["study", "--plan", "nothing"])
     assert result.exit_code == 1
-    assert "unknown plan 'nothing': choose one of minilm, paper" in result.stderr
+    assert "unknown plan 'nothing': choose one of minilm, curves, paper" in result.stderr

@@ -15,7 +15,7 @@ from twodmse.plots.probes import (
     side_by_side,
 )
 from twodmse.plots.recipes import trained_by_recipe, trained_cells
-from twodmse.plots.study import difference_dots, heatmap_rows
+from twodmse.plots.study import difference_dots, heatmap_rows, tradeoff
 
 __all__ = [
     "cell_map",
@@ -38,6 +38,7 @@ __all__ = [
     "side_by_side",
     "speed_up",
     "terms",
+    "tradeoff",
     "trained_by_recipe",
     "trained_cells",
 ]

@@ -1,13 +1,23 @@
 """Pictures of many models: grids in rows, and differences with their intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import CELL, GRID_COLOURS, colour_bar, common_scale, heatmap, need, rows_of, title_above
+from twodmse.plots.grids import (
+    CELL,
+    GRID_COLOURS,
+    colour_bar,
+    common_scale,
+    heatmap,
+    line_style,
+    need,
+    rows_of,
+    title_above,
+)
 
 
 def heatmap_rows(grids: Mapping[str, pd.DataFrame], title: str = "", across: int = 3) -> list[Axes]:
@@ -70,4 +80,31 @@ def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
     ax.set_ylim(-0.6, len(table) - 0.4)
     ax.set(title=title, xlabel="difference of Spearman x 100")
     ax.grid(axis="x", alpha=0.3)
+    return ax
+
+
+def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes, looks: Sequence[int]) -> Axes:
+    """What a model has below the last layer against what it has at the top, one curve through its learning rates.
+
+    Args:
+        curves: model -> one row a run, columns lr, seed, below, full, Spearman x 100. A model without a full cell is a
+            vertical line at its best mean below; one with lr 0 was not trained.
+        ax: where to draw.
+        looks: as `curves`.
+    """
+    for look, (model, rows) in zip(looks, curves.items(), strict=True):
+        style = line_style(look)
+        means = rows.groupby("lr")[["below", "full"]].mean()
+        if means["full"].isna().all():
+            ax.axvline(means["below"].max(), color=style["color"], linestyle=":", label=f"{model}: no full cell")
+            continue
+        ax.plot(means["below"], means["full"], label=model, **style)
+        ax.scatter(rows["below"], rows["full"], color=style["color"], s=8, alpha=0.6, zorder=3)
+        for rate, (below, full) in zip(means.index, means.to_numpy(), strict=True):
+            if rate:
+                at = {"xytext": (5, 5), "textcoords": "offset points"}
+                ax.annotate(f"{rate:g}", (below, full), fontsize=7, color=style["color"], **at)
+    ax.set(xlabel="Spearman x 100, layers below the last, mean of the dims", ylabel="Spearman x 100, full cell")
+    ax.margins(0.1)
+    ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return ax

@@ -22,7 +22,7 @@ from twodmse.study.plans import (
     step_bytes,
     step_flops,
 )
-from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study, falls
+from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study, curve_points, dominated, falls
 from twodmse.study.tables import markdown, read
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "open", "not tested here"
@@ -140,6 +140,40 @@ def sweep(data: Path) -> str:
     """The learning rates tried, with the validation mean of each."""
     table = read(data, "study_sweep").pivot(index="model", columns="lr", values="spearman")
     return markdown(table.rename(columns=lambda rate: f"{rate:g}"))
+
+
+def tradeoff(data: Path) -> str:
+    """Each recipe at each learning rate, and which points of `grid` lie above the curves of the others."""
+    points = curve_points(data)
+    trained = points[points["lr"] > 0]
+    rates = sorted({trial.settings["lr"] for trial in PLANS["curves"].trials} | set(trained["lr"]))
+    means = trained.groupby(["model", "lr"])[["below", "full"]].mean().round(2)
+    models = dict.fromkeys(INDEPENDENT if t.layers else t.model for t in PLANS["curves"].trials)
+
+    def cell(model: str, rate: float) -> str:
+        if (model, rate) not in means.index:
+            return "not run"
+        below, full = means.loc[(model, rate)]
+        return f"{below:.2f}" + ("" if pd.isna(full) else f" / {full:.2f}")
+
+    table = pd.DataFrame({f"{rate:g}": {f"`{m}`": cell(m, rate) for m in models} for rate in rates})
+    ours = trained[trained["model"] == "grid"].groupby("lr")[["below", "full"]].mean()
+    lines = []
+    for model in models:
+        curve = trained[trained["model"] == model].groupby("lr")[["below", "full"]].mean()
+        if model not in ("grid", INDEPENDENT) and len(curve):
+            above = dominated(curve, ours)
+            best, own = curve.max(), ours.max()
+            lines.append(
+                f"- `{model}`: of {len(curve)} rates run, {above.sum()} have a point of `grid` above them both below "
+                f"and at the top. Best below {best['below']:.2f} (`grid` {own['below']:.2f}), best at the top "
+                f"{best['full']:.2f} (`grid` {own['full']:.2f})."
+            )
+    missing = int((table == "not run").to_numpy().sum())
+    return (
+        f"{markdown(table)}\n\n{missing} of the {table.size} points are not run yet: a curve with one point is no "
+        "curve, and what is said of it is said of that rate alone.\n\n" + "\n".join(lines)
+    )
 
 
 def coverage(data: Path) -> str:

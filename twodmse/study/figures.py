@@ -12,7 +12,7 @@ from twodmse.files import atomic_file
 from twodmse.study import pictures
 from twodmse.study.plans import ABLATIONS
 from twodmse.study.results import Study
-from twodmse.study.tables import read
+from twodmse.study.tables import read, table_path
 
 FORMATS = {
     "png": {"dpi": 150, "metadata": {"Software": None}},
@@ -46,12 +46,12 @@ class Picture:
 
     def ready(self, data: Path) -> bool:
         """Whether the folder of tables holds what it is drawn from."""
-        stored = all((data / f"{table}.csv").is_file() for table in self.tables)
+        stored = all(table_path(data, table).is_file() for table in self.tables)
         return stored and (not self.models or Study.read(data).has(*self.models))
 
     def row(self) -> str:
         """Its line of the index page."""
-        tables = ", ".join(f"[{table}.csv](data/{table}.csv)" for table in self.tables)
+        tables = ", ".join(f"[{table}](data/{table_path(Path(), table)})" for table in self.tables)
         drawn = f"`{self.draw.__module__.removeprefix('twodmse.')}.{self.draw.__name__}`"
         book = f"[{self.notebook}](../notebooks/{NOTEBOOKS[self.notebook]}.ipynb)"
         return f"| [{self.name}]({self.name}.png) | {self.shows} | {tables} | {drawn} | {book} | {self.answers} |"
@@ -128,6 +128,13 @@ PICTURES = [
         pictures.study_dims,
         "08",
         "2DMSE v1, curves over dims; MRL",
+    ),
+    Picture(
+        "study_tradeoff",
+        "the layers below the last against the full cell, each recipe through its learning rates",
+        ("study_summary",),
+        pictures.study_tradeoff,
+        "08",
     ),
     Picture(
         "study_ablation",

@@ -12,7 +12,7 @@ from twodmse.efficiency.costs import cell_costs
 from twodmse.evaluation.compare import MEAN
 from twodmse.evaluation.published import published_grid
 from twodmse.study.plans import ABLATIONS, INDEPENDENT, STUDIED
-from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study
+from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study, curve_points
 from twodmse.study.tables import read
 
 LINES = (UNTOUCHED, "full", "mrl", "2dmse", "st2d", "grid")  # models of the curves
@@ -83,6 +83,16 @@ def titled(figure: Figure, axes: list[plt.Axes], title: str) -> Figure:
         ax.get_legend().remove()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS), fontsize=8)
     figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def study_tradeoff(data: Path) -> Figure:
+    """Below the last layer against the full cell: one curve a recipe through its learning rates, a dot a seed."""
+    points = curve_points(data)
+    figure, ax = plt.subplots(figsize=(8.4, 5.0), layout="constrained")
+    curves = {model: rows for model in LOOKS if len(rows := points[points["model"] == model])}
+    plots.tradeoff(curves, ax, looks=[LOOKS.index(model) for model in curves])
+    ax.set_title("Each recipe through its learning rates: mean of seven STS test sets", fontsize=11)
     return figure
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from twodmse.config import PRESETS
 
 # In the order they are run: a study that is stopped early has the runs that say most.
@@ -15,6 +17,7 @@ ABLATIONS = {
     "2dmse, no alignment": {"alignment": False},
     "2dmse, no cut dims": {"matryoshka": False},
 }
+GRID_PRESET = {"grid": {k: v for k, v in PRESETS["grid"].items() if k not in ("data", "steps", "lr")}}
 FLOAT32 = "2dmse, float32"  # what mixed precision changes
 INDEPENDENT = "independent"  # models of their own depth, each cut first and then trained with mrl
 
@@ -29,11 +32,14 @@ class Trial:
     layers: int | None = None  # depth it is cut to before training; None keeps all
     rate_of: str | None = None  # whose learning rate of the sweep it takes
     sweep: bool = False  # a short run at one learning rate, to choose among them
+    curve: bool = False  # a run to the full length at the learning rate of its settings: one point of a curve
 
     @property
     def name(self) -> str:
         """A name that is a file name too."""
         model = self.model.replace(",", "").replace(" ", "-")
+        if self.curve:
+            return f"{model}-lr{self.settings['lr']:g}-s{self.seed}"
         return f"sweep-{model}-lr{self.settings['lr']:g}" if self.sweep else f"{model}-s{self.seed}"
 
     def with_settings(self, **changes: Any) -> "Trial":
@@ -62,6 +68,18 @@ class StudyPlan:
     tasks: tuple[str, ...] = ("paper",)
     dims: tuple[int, ...] = (8, 16, 32, 48, 64, 96, 128, 192, 256, 384)
     mean_dims: tuple[int, ...] = (16, 32, 64, 128, 256, 384)  # of every mean over cells
+    repeated: tuple[str, ...] = ()  # models of curves that get more seeds at the two rates validation picks
+
+    def repeats(self, summary: pd.DataFrame) -> list[Trial]:
+        """Two more seeds of each repeated model whose curve is whole, at the rates that `chosen_rates` picks."""
+        found = []
+        for model in self.repeated:
+            curve = [trial for trial in self.trials if trial.model == model]
+            if {trial.name for trial in curve} <= set(summary["run"]):
+                rates = set(chosen_rates(summary, model).values())
+                chosen = [trial for trial in curve if trial.settings["lr"] in rates]
+                found += [dataclasses.replace(trial, seed=seed) for seed in (1, 2) for trial in chosen]
+        return found
 
     def sweep_of(self, model: str) -> list[Trial]:
         """The short runs that choose a model's learning rate: its first trial's settings, at every rate."""
@@ -78,6 +96,39 @@ class StudyPlan:
         return list(ordered.values())
 
 
+def chosen_rates(summary: pd.DataFrame, model: str) -> dict[str, float]:
+    """The learning rates of a model's curve that validation picks, by the same rule for every model.
+
+    ``full`` is the rate with the best cell (N, D) on the validation pairs, ``below`` the one with the best mean over
+    the layers below the last; both among the runs of seed 0 to the full length.
+
+    Args:
+        summary: columns run, model, seed, lr, split, below, last, full; one row a run and split.
+        model: its name.
+    """
+    rows = summary[(summary["model"] == model) & (summary["split"] == "validation") & (summary["seed"] == 0)]
+    return {
+        place: float(rows.loc[rows[place].idxmax(), "lr"]) for place in ("full", "below") if rows[place].notna().any()
+    }
+
+
+def curves() -> tuple[Trial, ...]:
+    """Every recipe at five learning rates to the full length; those that say most come first."""
+    main, rest = ("2dmse", "full", "grid", "st2d", "mrl"), ("starbucks", "2dmse-weighted", "ese")
+    edges, taken_over = (1e-4, 8e-4, 2e-4, 5e-5), (4e-4,)  # the study's own runs at 4e-4 had no validation scores
+
+    def point(model: str, rate: float, layers: int | None = None) -> Trial:
+        recipe = "mrl" if layers else model
+        return Trial(model, 0, {"recipe": recipe} | GRID_PRESET.get(recipe, {}) | {"lr": rate}, layers, curve=True)
+
+    made = [point(model, rate) for rate in edges for model in main[:4]]
+    made += [point("mrl", rate) for rate in edges]
+    made += [point(model, rate) for rate in taken_over for model in main]
+    made += [point(model, rate) for rate in (*edges, *taken_over) for model in rest]
+    made += [point(f"{INDEPENDENT} {n}", rate, n) for rate in (*edges, *taken_over) for n in (3, 1, 2, 4, 5)]
+    return tuple(made)
+
+
 def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)) -> tuple[Trial, ...]:
     """The runs of the study: every recipe, the ablations of 2dmse, and models trained at their own depth.
 
@@ -90,12 +141,11 @@ def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)
     def rate(model: str) -> str | None:
         return model if swept else None
 
-    presets = {"grid": {k: v for k, v in PRESETS["grid"].items() if k not in ("data", "steps", "lr")}}
     many, few = seeds
     made = [Trial("untouched")]
     for seed in range(many):
         chosen = REPEATED if seed else STUDIED
-        recipes = [Trial(r, seed, {"recipe": r} | presets.get(r, {}), rate_of=rate(r)) for r in chosen]
+        recipes = [Trial(r, seed, {"recipe": r} | GRID_PRESET.get(r, {}), rate_of=rate(r)) for r in chosen]
         ablations, independent = [], []
         if seed < few:
             ablations = [Trial(m, seed, {"recipe": "2dmse"} | s, rate_of=rate("2dmse")) for m, s in ABLATIONS.items()]
@@ -118,6 +168,15 @@ PLANS = {
         settings={"save_every": 200},
         rates=(5e-5, 1.5e-4, 4e-4),
         sweep_steps=60,
+    ),
+    "curves": StudyPlan(
+        backbone="bundled",
+        data="all-nli",
+        steps=517,
+        batch_size=64,
+        trials=curves(),
+        settings={"save_every": 200},
+        repeated=("full", "mrl", "2dmse", "st2d", "grid"),
     ),
     "paper": StudyPlan(
         backbone=PRESETS["paper"]["backbone"],

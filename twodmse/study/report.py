@@ -102,6 +102,7 @@ BLOCKS: dict[str, Block] = {
     "speed": claims.speed,
     "sweep": claims.sweep,
     "coverage": claims.coverage,
+    "tradeoff": claims.tradeoff,
     "precision": claims.precision,
     "paper-plan": claims.paper_plan,
 }

@@ -26,12 +26,13 @@ class Study:
 
     @classmethod
     def read(cls, data: Path) -> "Study":
-        """The study stored in a folder.
+        """The study stored in a folder, without the points of curves over learning rates: `curve_points` has those.
 
         Raises:
             FileNotFoundError: naming the table that is missing.
         """
-        return cls(*(read(data, f"study_{name}") for name in ("runs", "cells", "draws", "kl")))
+        runs, cells, draws, kl = (read(data, f"study_{name}") for name in ("runs", "cells", "draws", "kl"))
+        return cls(runs[~runs["run"].str.contains("-lr")], cells, draws, kl)
 
     @property
     def models(self) -> list[str]:
@@ -176,3 +177,29 @@ def falls(grid: pd.DataFrame) -> pd.DataFrame:
     cells = grid.pivot(index="layer", columns="dim", values="spearman")
     change = cells.diff(axis=1).stack()
     return (-change[change < 0]).rename("fall").reset_index()
+
+
+def curve_points(data: Path) -> pd.DataFrame:
+    """Every run to the full length, as a point of its model's curve over the learning rate.
+
+    The rows of independent models of one rate and seed are one point: layer n comes from the model of depth n.
+
+    Returns:
+        Columns model, lr, seed, below, full (test sets), validation_below, validation_full; Spearman x 100, NaN where a
+        run has no such score. The untouched model has lr 0.
+    """
+    rows = read(data, "study_summary")
+    rows = rows[~rows["model"].str.contains(",")]  # ablations and precisions are no curves
+    rows = rows.assign(model=rows["model"].str.replace(rf"^{INDEPENDENT} \d$", INDEPENDENT, regex=True))
+    wide = rows.pivot_table(index=["model", "lr", "seed"], columns="split", values=["below", "full"])
+    names = {("below", "test"): "below", ("full", "test"): "full"}
+    names |= {("below", "validation"): "validation_below", ("full", "validation"): "validation_full"}
+    return wide.reindex(columns=list(names)).set_axis(list(names.values()), axis=1).reset_index()
+
+
+def dominated(points: pd.DataFrame, by: pd.DataFrame) -> pd.Series:
+    """Whether each point has one of ``by`` above it both below the last layer and at the full cell."""
+    return pd.Series(
+        [bool(((by["below"] > p.below) & (by["full"] > p.full)).any()) for p in points.itertuples()],
+        index=points.index, dtype=bool,
+    )  # fmt: skip

@@ -4,6 +4,7 @@ Every run is written down when it ends and skipped from then on. Several process
 the next run that no other one holds.
 """
 
+import gzip
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +26,12 @@ from twodmse.evaluation.records import commit
 from twodmse.files import atomic_file
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.study.plans import StudyPlan, Trial
+from twodmse.study.tables import table_path
 from twodmse.training.runs import train_encoder
 from twodmse.training.trainer import wants_bf16
 
 SWEEP, RUNS, CELLS, DRAWS, KL = ("study_sweep", "study_runs", "study_cells", "study_draws", "study_kl")
+SUMMARY = "study_summary"
 KEPT_DRAWS = 400  # resamples kept of each mean, for paired comparisons of any two runs from the tables alone
 WAIT = 5.0  # seconds between looks at what the other processes hold
 
@@ -40,7 +43,8 @@ def run_study(plan: StudyPlan, out: str | Path, work: str | Path, say: Callable[
     pairs; the runs take the best one. Tables in ``out``: ``study_sweep`` (one row a recipe and rate), ``study_runs``
     (one row a run: what it was, where and how long it ran), ``study_cells`` (every cell of every task), ``study_draws``
     (means over the tasks in each of 400 resamples, the same ones for every run), ``study_kl`` (per layer, on the
-    validation texts).
+    validation texts), ``study_summary`` (one row a run and split, test or validation: the mean over the layers below
+    the last, that of the last layer, and the full cell). Cells and draws are packed (``.csv.gz``).
 
     Args:
         plan: the runs.
@@ -80,8 +84,9 @@ def in_turn(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], None]) 
 
 def to_do(plan: StudyPlan, out: Path) -> list[Trial]:
     """The trials that no table holds yet, in order."""
-    had = done(out)
-    return [trial for trial in plan.queue() if trial.name not in had]
+    had, summary = done(out), table_path(out, SUMMARY)
+    repeats = plan.repeats(pd.read_csv(summary)) if plan.repeated and summary.is_file() else []
+    return [trial for trial in (*plan.queue(), *repeats) if trial.name not in had]
 
 
 @contextmanager
@@ -101,7 +106,7 @@ def claimed(work: Path, trial: Trial) -> Iterator[bool]:
 
 def done(out: Path) -> set[str]:
     """The names of the runs, sweeps among them, that the tables hold."""
-    tables = [path for path in (out / f"{SWEEP}.csv", out / f"{RUNS}.csv") if path.is_file()]
+    tables = [path for path in (table_path(out, SWEEP), table_path(out, RUNS)) if path.is_file()]
     return {name for path in tables for name in pd.read_csv(path, usecols=["run"])["run"]}
 
 
@@ -112,7 +117,8 @@ def add_rows(path: Path, rows: pd.DataFrame, work: Path) -> None:
             old = pd.read_csv(path)
             rows = pd.concat([old[~old["run"].isin(set(rows["run"]))], rows], ignore_index=True)
         with atomic_file(path) as whole:
-            rows.to_csv(whole, index=False, float_format="%.6g")
+            text = rows.to_csv(index=False, float_format="%.6g").encode()
+            whole.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def sweep_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path) -> None:
@@ -122,7 +128,7 @@ def sweep_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path) -> None:
     row = {"run": trial.name, "model": trial.model, "lr": trial.settings["lr"], "steps": plan.sweep_steps}
     row |= {"seed": trial.seed, "task": plan.validation, "spearman": grid["spearman"].mean()}
     row["top"] = grid["spearman"].iloc[-1]  # the last layer at full width
-    add_rows(out / f"{SWEEP}.csv", pd.DataFrame([row]), work)
+    add_rows(table_path(out, SWEEP), pd.DataFrame([row]), work)
     shutil.rmtree(work / trial.name)
 
 
@@ -151,21 +157,36 @@ def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: Mapp
         here: columns on where it runs.
     """
     if trial.rate_of:
-        rate = best_rate(pd.read_csv(out / f"{SWEEP}.csv"), trial.rate_of)
+        rate = best_rate(pd.read_csv(table_path(out, SWEEP)), trial.rate_of)
         trial = trial.with_settings(lr=rate)
     encoder, seconds = trained(plan, trial, plan.steps, work)
     layers = scored_layers(trial, encoder)
     cells, draws = score(plan, encoder, layers)
-    texts = list(dict.fromkeys(text for column in load_pairs(plan.validation).columns for text in column))
+    held_out = load_pairs(plan.validation)
+    validation = pairs_grid(encoder, held_out, plan.dims, layers, resamples=0)
+    texts = list(dict.fromkeys(text for column in held_out.columns for text in column))
     facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": plan.steps if seconds else 0}
     for table, rows in {CELLS: cells, DRAWS: draws, KL: layer_kl(encoder, texts)}.items():
-        add_rows(out / f"{table}.csv", tagged(rows, facts), work)
+        add_rows(table_path(out, table), tagged(rows, facts), work)
+    depth = Encoder.load(plan.backbone).num_layers
+    splits = {"test": cells, "validation": validation}
+    rows = [summary_row(name, grid, plan.mean_dims, depth) for name, grid in splits.items()]
+    one = {k: facts[k] for k in ("run", "model", "seed")} | {"lr": trial.settings.get("lr", 0.0)}
+    add_rows(table_path(out, SUMMARY), tagged(pd.DataFrame(rows), one), work)
     facts |= {"recipe": trial.settings.get("recipe", ""), "layers": encoder.num_layers}
     facts |= {"switches": trial.switches(), "lr": trial.settings.get("lr", 0.0), "batch_size": plan.batch_size}
     facts |= {"data": plan.data, "backbone": plan.backbone, "seconds": round(seconds, 1)}
     asked = (plan.settings | trial.settings).get("precision", "auto")
     facts |= here if asked == "auto" else here | {"precision": asked}
-    add_rows(out / f"{RUNS}.csv", pd.DataFrame([facts]), work)
+    add_rows(table_path(out, RUNS), pd.DataFrame([facts]), work)
+
+
+def summary_row(split: str, grid: pd.DataFrame, mean_dims: Sequence[int], depth: int) -> dict[str, object]:
+    """Means over tasks and dims: of the layers below the last, of the last, and the full cell; NaN if not scored."""
+    last = grid["layer"] == depth
+    counted = grid["dim"].isin(mean_dims)
+    places = {"below": ~last & counted, "last": last & counted, "full": last & (grid["dim"] == grid["dim"].max())}
+    return {"split": split} | {place: grid.loc[rows, "spearman"].mean() for place, rows in places.items()}
 
 
 def trained(plan: StudyPlan, trial: Trial, steps: int, work: Path) -> tuple[Encoder, float]:

@@ -16,13 +16,21 @@ def markdown(table: pd.DataFrame, digits: int = 2) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+PACKED = ("study_cells", "study_draws")  # the large ones
+
+
+def table_path(data: Path, name: str) -> Path:
+    """Where a table is stored: CSV, packed where it is large."""
+    return data / f"{name}.csv{'.gz' if name in PACKED else ''}"
+
+
 def read(data: Path, name: str) -> pd.DataFrame:
     """A stored table.
 
     Raises:
         FileNotFoundError: naming the file.
     """
-    path = data / f"{name}.csv"
+    path = table_path(data, name)
     if not path.is_file():
         raise FileNotFoundError(f"there is no stored table {path}")
     return pd.read_csv(path)
