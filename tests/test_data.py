@@ -7,7 +7,6 @@ import torch
 from conftest import WORDS, sentences, tiny_encoder
 from datasets import Dataset
 
-from twodmse.data import sets
 from twodmse.data.sets import TextSet, load_pairs, load_texts
 from twodmse.training.batches import Collator, DistinctBatches, noised, vocabulary_words
 
@@ -39,11 +38,11 @@ def test_files_of_every_kind(tmp_path, suffix):
     ("change", "message"),
     [
         (lambda t: t.drop(columns="score"), r"columns sentence1, sentence2: it needs"),
-        (lambda t: t.assign(score=[1.0, None]), r"row 2, column score is None: it must be a finite number"),
+        (lambda t: t.assign(score=[1.0, None]), r"row 2, column score is '': it must be a finite number"),
         (lambda t: t.assign(score=["high", "low"]), r"row 1, column score is 'high'"),
         (lambda t: t.assign(sentence2=["x", " "]), r"row 2, column sentence2 is ' '"),
-        (lambda t: t.assign(sentence1=[1, 2]), r"row 1, column sentence1 is 1: it must be a text"),
-        (lambda t: t.iloc[:0], r"no rows|could not be read"),
+        (lambda t: t.assign(sentence1=["\u00e9", ""]), r"row 2, column sentence1 is '': it must be a text"),
+        (lambda t: t.iloc[:0], r"no rows"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, change, message):
@@ -134,7 +133,7 @@ def test_the_test_split_of_sick_is_refused_where_it_cannot_be_told(monkeypatch):
     def served(first, rows):
         pairs = Dataset.from_list([{"sentence1": first, "sentence2": "b", "score": 1.0}] * rows)
         answers = {("mteb/sickr-sts", "test[5000:]"): pairs}  # what follows the parts for training and trial
-        monkeypatch.setattr(sets, "load_dataset", lambda repo, _, split: answers[repo, split])
+        monkeypatch.setattr("datasets.load_dataset", lambda repo, _, split: answers[repo, split])
 
     first = "There is no boy playing outdoors and there is no man smiling"
     served(first, 4927)

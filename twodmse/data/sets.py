@@ -1,17 +1,21 @@
 """Named data sets: triplets and pairs to train on, scored pairs to evaluate on."""
 
+import hashlib
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset, disable_progress_bars, enable_progress_bars, load_dataset
-from datasets.utils import are_progress_bars_disabled
 
 from twodmse.data.corpus import mini_nli, mini_sts
+from twodmse.data.reading import READERS, Columns, read_columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 # The seven test sets of the paper, in its order, and their repositories on the hub.
 STS_TASKS = {
@@ -34,10 +38,11 @@ HUB_SETS = {name: (repo, None, "test") for name, repo in STS_TASKS.items()} | {
     "stsb-train": ("mteb/stsbenchmark-sts", None, "train"),
     "all-nli": ("sentence-transformers/all-nli", "triplet", "train"),
 }
-READERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 TRIPLET = ("anchor", "positive", "negative")
 PAIR = ("anchor", "positive")
 SCORED = ("sentence1", "sentence2", "score")
+SCORE_NAMES = ("score", "label", "similarity", "similarity_score")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,14 @@ class TextSet:
     columns: tuple[tuple[str, ...], ...]  # 2 or 3 columns of n texts
     gold: np.ndarray | None = None  # (n,) float64
 
+    def __post_init__(self) -> None:
+        sizes = [len(column) for column in self.columns] + ([] if self.gold is None else [len(self.gold)])
+        if len(set(sizes)) != 1:
+            raise ValueError(f"{self.name}: its columns have {', '.join(map(str, sizes))} rows; they must have as many")
+        if self.gold is not None and not np.isfinite(self.gold).all():
+            row = int(np.flatnonzero(~np.isfinite(self.gold))[0])
+            raise ValueError(f"{self.name}, row {row + 1}: the score is {self.gold[row]}, it must be a finite number")
+
     def __len__(self) -> int:
         return len(self.columns[0])
 
@@ -55,8 +68,17 @@ class TextSet:
         row: dict[str, Any] = {"texts": [column[i] for column in self.columns]}
         return row if self.gold is None else row | {"gold": float(self.gold[i])}
 
+    def sha256(self) -> str:
+        """A hash of the rows in their order, whatever the set is called."""
+        found = hashlib.sha256()
+        for column in self.columns:
+            found.update(("\0".join(column) + "\1").encode("utf-8", "surrogatepass"))
+        if self.gold is not None:
+            found.update(np.asarray(self.gold, dtype=np.float64).tobytes())
+        return found.hexdigest()
 
-def load_texts(name: str) -> TextSet:
+
+def load_texts(name: str | Path) -> TextSet:
     """A data set by name (bundled or hub) or by path (CSV, TSV, JSON lines, parquet).
 
     Names: sts12 sts13 sts14 sts15 sts16 stsb sickr (test sets), sickr-test (the test split of SICK: 4,927 of the 9,927
@@ -67,21 +89,28 @@ def load_texts(name: str) -> TextSet:
         ValueError: for an unknown name, or rows that cannot be used; the row and the value are named.
         FileNotFoundError: for a missing file, or a hub that cannot be reached.
     """
-    if name in ("mini-nli", "mini-sts", "mini-sts-validation"):
-        if name == "mini-nli":
-            return check_rows(name, Dataset.from_list(mini_nli()))
-        return check_rows(name, Dataset.from_list(mini_sts("validation" if name.endswith("validation") else "test")))
+    name = str(name)
+    if name == "mini-nli":
+        return check_rows(name, columns_of(mini_nli()))
+    if name in ("mini-sts", "mini-sts-validation"):
+        return check_rows(name, columns_of(mini_sts("validation" if name.endswith("validation") else "test")))
     if name in HUB_SETS:
         rows = _from_hub(name)
-        return check_rows(name, check_sick_test(rows) if name == "sickr-test" else rows)
+        rows = check_sick_test(rows) if name == "sickr-test" else rows
+        return check_rows(name, {column: rows[column][:] for column in rows.column_names})
     path = Path(name)
     if path.suffix.lower() in READERS:
-        return check_rows(name, _from_file(path))
+        return check_rows(name, read_columns(path))
     known = ", ".join(["mini-nli", "mini-sts", "mini-sts-validation", *HUB_SETS])
     raise ValueError(f"unknown data set {name!r}: choose one of {known}, or a file ending in {', '.join(READERS)}")
 
 
-def load_pairs(name: str) -> TextSet:
+def columns_of(rows: list[dict[str, Any]]) -> Columns:
+    """Rows as columns; all have the names of the first."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def load_pairs(name: str | Path) -> TextSet:
     """A scored set, as `load_texts`.
 
     Raises:
@@ -93,7 +122,9 @@ def load_pairs(name: str) -> TextSet:
     return texts
 
 
-def _from_hub(name: str) -> Dataset:
+def _from_hub(name: str) -> "Dataset":
+    from datasets import load_dataset
+
     repo, configuration, split = HUB_SETS[name]
     try:
         with _no_bars():
@@ -105,7 +136,7 @@ def _from_hub(name: str) -> Dataset:
         ) from error
 
 
-def check_sick_test(rows: Dataset) -> Dataset:
+def check_sick_test(rows: "Dataset") -> "Dataset":
     """The rows of ``sickr-test``, as long as they are those of SICK's own test split.
 
     Args:
@@ -122,21 +153,12 @@ def check_sick_test(rows: Dataset) -> Dataset:
     return rows
 
 
-def _from_file(path: Path) -> Dataset:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    options = {"delimiter": "\t"} if path.suffix.lower() == ".tsv" else {}
-    try:
-        with _no_bars():
-            return load_dataset(READERS[path.suffix.lower()], data_files=str(path), split="train", **options)
-    except Exception as error:
-        cause = error.__cause__ or error
-        raise ValueError(f"{path} could not be read as {path.suffix[1:]}: {cause}") from error
-
-
 @contextmanager
 def _no_bars() -> Iterator[None]:
     """Hold back the progress bars of datasets, which would run into our own lines."""
+    from datasets import disable_progress_bars, enable_progress_bars
+    from datasets.utils import are_progress_bars_disabled
+
     quiet = are_progress_bars_disabled()
     disable_progress_bars()
     try:
@@ -146,37 +168,52 @@ def _no_bars() -> Iterator[None]:
             enable_progress_bars()
 
 
-def check_rows(name: str, rows: Dataset) -> TextSet:
-    """Turn rows into columns, refusing what cannot be trained on or scored.
+def check_rows(name: str, table: Columns) -> TextSet:
+    """Take the columns of texts and scores, refusing what cannot be trained on or scored.
+
+    Args:
+        name: of the set, for messages.
+        table: columns of equal length by name; others than those of the layout are left alone.
 
     Raises:
-        ValueError: for missing columns, no rows, an item that is no text or is empty, a score that is no finite number.
+        ValueError: for missing columns, no rows, an item that is no text or is empty, a score that is no finite number,
+            or scores beside columns that are read without them.
     """
-    layout = next((c for c in (TRIPLET, SCORED, PAIR) if set(c) <= set(rows.column_names)), None)
+    layout = next((c for c in (TRIPLET, SCORED, PAIR) if set(c) <= set(table)), None)
     if layout is None:
         raise ValueError(
-            f"{name} has the columns {', '.join(rows.column_names)}: it needs anchor, positive[, negative], "
+            f"{name} has the columns {', '.join(table)}: it needs anchor, positive[, negative], "
             "or sentence1, sentence2, score"
         )
-    if len(rows) == 0:
+    scores = [column for column in table if column.strip().lower() in SCORE_NAMES]
+    if layout is PAIR and scores:
+        raise ValueError(
+            f"{name} has the columns anchor, positive and {scores[0]}: every pair of anchor and positive is taken as a "
+            f"paraphrase; drop {scores[0]}, or name the columns {', '.join(SCORED)} to train on the scores"
+        )
+    if len(table[layout[0]]) == 0:
         raise ValueError(f"{name} has no rows")
     columns = []
     for column in (c for c in layout if c != "score"):
-        values = rows[column][:]
-        for i, value in enumerate(values):
-            if not isinstance(value, str) or not value.strip():
+        for i, value in enumerate(table[column]):
+            if not is_text(value):
                 raise ValueError(
                     f"{name}, row {i + 1}, column {column} is {value!r}: it must be a text that is not empty"
                 )
-        columns.append(tuple(values))
-    gold = np.array([_score(name, i, v) for i, v in enumerate(rows["score"][:])]) if layout is SCORED else None
+        columns.append(tuple(table[column]))
+    gold = np.array([_score(name, i, v) for i, v in enumerate(table["score"])]) if layout is SCORED else None
     return TextSet(name, tuple(columns), gold)
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is a string with something in it that can be encoded: not half a pair of surrogates."""
+    return isinstance(value, str) and bool(value.strip()) and (value.isascii() or not _SURROGATE.search(value))
 
 
 def _score(name: str, i: int, value: object) -> float:
     try:
-        score = float(value)
-    except (TypeError, ValueError):
+        score = math.nan if "_" in str(value) else float(value)
+    except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
         raise ValueError(f"{name}, row {i + 1}, column score is {value!r}: it must be a finite number")
