@@ -19,8 +19,10 @@ from twodmse import Encoder
 from twodmse.cli import app
 from twodmse.encoder.storage import Layout
 from twodmse.export import cards, exporting
+from twodmse.export import onnx as exporting_onnx
 from twodmse.export.cards import find_origin
-from twodmse.export.exporting import SAMPLES, export, sample_texts
+from twodmse.export.exporting import export
+from twodmse.export.samples import SAMPLES, sample_texts
 
 LONG = "two three red dog " * 40  # of 160 tokens, where tiny encoders read 32
 
@@ -41,12 +43,12 @@ def tiny_encoder(architecture="bert", layers=LAYERS, pooling="mean"):
     return Encoder(tiny_model(architecture, layers), swapped, Layout(pooling, 32))
 
 
-def onnx_vectors(folder, texts):
-    """The final vectors from the folder's files, written anew here: no line of the library runs."""
+def onnx_vectors(folder, texts, file="model.onnx", output="sentence_embedding"):
+    """An output from the folder's files, written anew here: no line of the library runs."""
     tokens = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts)
-    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(folder / "onnx" / file, providers=["CPUExecutionProvider"])
     feeds = {"input_ids": [t.ids for t in tokens], "attention_mask": [t.attention_mask for t in tokens]}
-    return session.run(["sentence_embedding"], {k: np.array(v, dtype=np.int64) for k, v in feeds.items()})[0]
+    return session.run([output], {k: np.array(v, dtype=np.int64) for k, v in feeds.items()})[0]
 
 
 def tensors(folder):
@@ -78,10 +80,10 @@ def test_onnx_gives_the_vectors_of_the_cell(architecture, pooling, tmp_path):
         expected = encoder.encode(texts, 3, 8)
         assert expected.shape == (len(texts), 8)
         np.testing.assert_allclose(onnx_vectors(tmp_path / "cell", texts), expected, atol=1e-4)
-    session = onnxruntime.InferenceSession(tmp_path / "cell" / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "cell" / "onnx" / "model.onnx")
     assert [i.name for i in session.get_inputs()] == ["input_ids", "attention_mask"]
     assert all(isinstance(size, str) for i in session.get_inputs() for size in i.shape), "a size is fixed"
-    assert [o.name for o in session.get_outputs()] == ["sentence_embedding"]
+    assert [o.name for o in session.get_outputs()] == ["last_hidden_state", "sentence_embedding"]
 
 
 def test_safetensors_give_the_vectors_of_the_cell_there_too(architecture, tmp_path):
@@ -109,7 +111,7 @@ def test_unused_layers_and_heads_are_gone_and_the_files_are_smaller(architecture
     assert whole.size - cell.size == pytest.approx(gone, rel=0.25)  # names in the header take bytes too
     assert whole.full_size == cell.full_size == 4 * sum(t.numel() for t in tensors(tmp_path / str(LAYERS)).values())
     file = export(encoder, tmp_path / "onnx", 2, 8, "onnx")
-    held = onnx.load(tmp_path / "onnx" / "model.onnx").graph.initializer
+    held = onnx.load(tmp_path / "onnx" / "onnx" / "model.onnx").graph.initializer
     weights = sum(int(np.prod(t.dims)) for t in held)
     assert weights <= 1.1 * sum(t.numel() for t in tensors(tmp_path / "2").values())
     assert file.size > 4 * weights
@@ -149,7 +151,7 @@ def test_an_onnx_file_that_differs_is_refused_and_leaves_nothing(encoder, tmp_pa
         vectors[-1, 3] += by
         return vectors
 
-    disturb(monkeypatch, exporting, "onnx_vectors", spoil)
+    disturb(monkeypatch, exporting_onnx, "onnx_vectors", spoil)
     words = {
         "mask": r"onnxruntime .* differ by 2\.0e-03, above 1e-04",
         "number": "differ by nan",
@@ -221,7 +223,7 @@ def test_the_sides_of_padding_and_of_cutting_are_kept(tmp_path):
 
 
 def test_the_tokenizer_file_cuts_and_pads_by_itself(encoder, tmp_path):
-    exporting.write_onnx(encoder.submodel(2, 8), tmp_path)  # whose tokenizer has been used for nothing before
+    exporting_onnx.write_onnx(encoder.submodel(2, 8), tmp_path)  # whose tokenizer has been used for nothing before
     tokens = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode_batch([LONG, "a"])
     assert [len(t.ids) for t in tokens] == [32, 32]
     assert [sum(t.attention_mask) for t in tokens] == [32, 3]
@@ -232,26 +234,28 @@ def test_int8_is_smaller_and_says_how_far_it_moved(tmp_path):
     plain = export(encoder, tmp_path / "float", 3, 16, "onnx")
     done = export(encoder, tmp_path / "int8", 3, 16, "onnx", int8=True)
     assert plain.cosines is None
-    kinds = {
-        t.data_type for t in onnx.load(tmp_path / "int8" / "model.onnx").graph.initializer if np.prod(t.dims) > 500
-    }
+    held = onnx.load(tmp_path / "int8" / "onnx" / "model_quantized.onnx").graph.initializer
+    kinds = {t.data_type for t in held if np.prod(t.dims) > 500}
     assert kinds == {onnx.TensorProto.UINT8}, "a large weight is not in 8 bits"
-    assert done.size == (tmp_path / "int8" / "model.onnx").stat().st_size
-    float_, int8 = (onnx_vectors(tmp_path / name, list(SAMPLES)) for name in ("float", "int8"))
+    assert done.size == (tmp_path / "int8" / "onnx" / "model_quantized.onnx").stat().st_size
+    float_ = onnx_vectors(tmp_path / "float", list(SAMPLES))
+    int8 = onnx_vectors(tmp_path / "int8", list(SAMPLES), "model_quantized.onnx")
+    np.testing.assert_array_equal(onnx_vectors(tmp_path / "int8", list(SAMPLES)), float_)  # the float32 file stays
     np.testing.assert_allclose(np.linalg.norm(int8, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(done.cosines, (float_ * int8).sum(1), atol=1e-4)
     assert 0.9 < done.cosines.min() < 0.99999
-    assert {p.name for p in (tmp_path / "int8").iterdir()} == {p.name for p in (tmp_path / "float").iterdir()}
+    more = {p.name for p in (tmp_path / "int8").rglob("*")} - {p.name for p in (tmp_path / "float").rglob("*")}
+    assert more == {"model_quantized.onnx"}
     card = (tmp_path / "int8" / "README.md").read_text()
     assert f"{done.cosines.mean():.4f} on average and {done.cosines.min():.4f} at the lowest" in card
     assert "int8" in front_matter(tmp_path / "int8")["tags"]
 
 
 def test_int8_vectors_that_are_no_numbers_are_refused(encoder, tmp_path, monkeypatch):
-    def broken(path):
-        exporting.onnx_vectors = lambda *_: np.full((len(SAMPLES), 8), np.nan, dtype=np.float32)
+    def broken(folder):
+        exporting_onnx.onnx_vectors = lambda *_: np.full((len(SAMPLES), 8), np.nan, dtype=np.float32)
 
-    monkeypatch.setattr(exporting, "onnx_vectors", exporting.onnx_vectors)  # put back at the end
+    monkeypatch.setattr(exporting_onnx, "onnx_vectors", exporting_onnx.onnx_vectors)  # put back at the end
     monkeypatch.setattr(exporting, "quantise_weights", broken)
     with pytest.raises(ValueError, match="no numbers; nothing was written"):
         export(encoder, tmp_path / "cell", 2, 8, "onnx", int8=True)
@@ -357,7 +361,7 @@ def test_used_folders_are_kept(encoder, tmp_path):
     assert (folder / "model.safetensors").is_file()
     export(encoder, folder, 2, 8, "onnx", overwrite=True)
     assert not (folder / "model.safetensors").exists()
-    assert (folder / "model.onnx").is_file()
+    assert (folder / "onnx" / "model.onnx").is_file()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds files but no model"):
@@ -414,9 +418,9 @@ def test_command_writes_what_it_says(model, tmp_path):
     assert float(cosine[1]) > 0.9
     again = run(model, *cell, "--out", tmp_path / "b")
     assert again.exit_code == 1
-    assert (tmp_path / "b" / "model.onnx").is_file()
+    assert (tmp_path / "b" / "onnx" / "model.onnx").is_file()
     assert run(model, *cell, "--out", tmp_path / "b", "--overwrite").exit_code == 0
-    assert not (tmp_path / "b" / "model.onnx").exists()
+    assert not (tmp_path / "b" / "onnx" / "model.onnx").exists()
 
 
 def test_command_takes_the_whole_model_where_no_cell_is_named(model, tmp_path):

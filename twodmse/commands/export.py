@@ -19,6 +19,9 @@ def export(
     ] = "safetensors",
     int8: Annotated[bool, typer.Option("--int8", help="Quantise the ONNX weights to 8 bits.")] = False,
     grid: Annotated[Path | None, typer.Option(help="CSV that `twodmse grid --out` wrote, for the model card.")] = None,
+    all_layers: Annotated[
+        bool, typer.Option("--all-layers", help="One ONNX file that gives the states of every layer (up to --layer).")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Cut one cell (layer, dim) out of a model and write it as a smaller model of its own, with a model card.
@@ -33,7 +36,7 @@ def export(
     from twodmse.export.exporting import export as run
 
     table = None if grid is None else pd.read_csv(grid)
-    done = run(Encoder.load(model), out, layer, dim, format, int8, overwrite, table)
+    done = run(Encoder.load(model), out, layer, dim, format, int8, overwrite, table, all_layers)
     typer.echo(
         f"wrote {done.folder}: layer {done.layer}, dim {done.dim}, {done.size / 1e6:.1f} MB of weights "
         f"(the whole encoder: {done.full_size / 1e6:.1f} MB)"

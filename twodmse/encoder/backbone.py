@@ -146,7 +146,7 @@ class Backbone(nn.Module):
             (N+1, B, D) float32; slice n is the output of layer n, slice 0 that of the embedding layer.
         """
         words = self._word_vectors(chunks)
-        states = [self._states(w, chunk["attention_mask"]) for w, chunk in zip(words, chunks, strict=True)]
+        states = [self.read(c["attention_mask"], inputs_embeds=w) for w, c in zip(words, chunks, strict=True)]
         return torch.cat(states, dim=1)  # (N+1, B, D)
 
     def start(self, chunk: dict[str, Tensor], n: int) -> Tensor:
@@ -202,7 +202,16 @@ class Backbone(nn.Module):
         parts = flat.split([i.numel() for i in ids])
         return [part.unflatten(0, i.shape) for part, i in zip(parts, ids, strict=True)]
 
-    def _states(self, words: Tensor, attention_mask: Tensor) -> Tensor:
+    def read(self, attention_mask: Tensor, **inputs: Tensor) -> Tensor:
+        """Pooled states of one padded batch.
+
+        Args:
+            attention_mask: (b, T).
+            inputs: ``input_ids`` (b, T), or ``inputs_embeds`` (b, T, H), as the model takes them.
+
+        Returns:
+            (N+1, b, D) float32, as of `forward`.
+        """
         pooled: list[Tensor] = []
         layers, norm = self.layers, final_norm(self.model)
 
@@ -218,7 +227,7 @@ class Backbone(nn.Module):
         hooks = [layers[0].register_forward_pre_hook(before_first, with_kwargs=True)]
         hooks += [layer.register_forward_hook(after_layer) for layer in layers]
         try:
-            self.model(inputs_embeds=words, attention_mask=attention_mask)
+            self.model(attention_mask=attention_mask, **inputs)
         finally:
             for hook in hooks:
                 hook.remove()

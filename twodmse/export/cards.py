@@ -47,6 +47,7 @@ class CardFacts:
     texts: int  # how many were compared with the encoder's vectors
     difference: float  # largest of a coordinate in float32
     cosines: np.ndarray | None  # (n,) of the int8 vectors of n sentences with the encoder's; None for float32 weights
+    all_layers: bool = False  # whether the file gives the states of every layer; ``cosines`` are (layer + 1, n) then
 
 
 def find_origin(name: str) -> Origin:
@@ -140,8 +141,9 @@ def model_card(facts: CardFacts, origin: Origin, grid: pd.DataFrame | None = Non
         "full_megabytes": f"{facts.full_size / 1e6:.1f}",
         "bytes": 4 * facts.dim,
         "full_bytes": 4 * facts.full_dim,
-        "use": Template(_text(f"{facts.format}.md"))
-        .substitute(texts=json.dumps(EXAMPLES), max_length=facts.max_length, dim=facts.dim)
+        "does": Template(_text("does_all.md" if facts.all_layers else "does.md")).substitute(vars(facts)).strip(),
+        "use": Template(_text(f"{facts.format}_all.md" if facts.all_layers else f"{facts.format}.md"))
+        .substitute(vars(facts) | {"texts": json.dumps(EXAMPLES)})
         .strip(),
         "scores": "No scores were given when this was exported." if grid is None else grid_text(grid, facts),
         "origin": "\n".join(f"- {line}" for line in _origin_lines(origin)),
@@ -156,14 +158,15 @@ def _text(name: str) -> str:
 
 def _checked(facts: CardFacts) -> str:
     """What the comparison with the encoder came to."""
+    of = " of the vector's length" if facts.all_layers else ""
     line = (
         f"Compared with the whole encoder on {facts.texts} texts before it was written: in float32 no coordinate "
-        f"differs by more than {facts.difference:.1e}."
+        f"differs by more than {facts.difference:.1e}{of}."
     )
     if facts.cosines is None:
         return line
     return (
-        f"{line}\nThen quantised to int8: on {len(facts.cosines)} sentences the cosine to the float32 vectors is "
+        f"{line}\nThen quantised to int8: on {facts.cosines.shape[-1]} sentences the cosine to the float32 vectors is "
         f"{facts.cosines.mean():.4f} on average and {facts.cosines.min():.4f} at the lowest.\nA text's vector also "
         "depends a little on what else is in its batch: the activations of a batch share one scale."
     )
