@@ -23,6 +23,7 @@ ARROWS = {  # room -> the rooms it may import; `files` and `version` are open to
     "export": {"data", "encoder"},
     "widgets": {"data", "encoder", "evaluation", "plots", "probes"},
     "explorer": {"encoder", "evaluation", "plots", "probes"},
+    "sentence_transformers": {"data", "encoder", "evaluation", "objectives", "training"},
     "study": {"config", "data", "efficiency", "encoder", "evaluation", "objectives", "plots", "probes", "training"},
     "files": set(),
     "version": set(),

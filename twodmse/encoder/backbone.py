@@ -6,6 +6,8 @@ the output of every layer, so that the same equality holds for them.
 """
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -90,6 +92,31 @@ def _last_output(model: nn.Module, words: Tensor, attention_mask: Tensor) -> Ten
     finally:
         hook.remove()
     return kept[0]
+
+
+@contextmanager
+def each_state(model: nn.Module, keep: Callable[[Tensor], None]) -> Iterator[None]:
+    """While this is open, hand the token vectors of every layer to ``keep`` as ``model`` computes them, layer 0 first.
+
+    Args:
+        model: a transformers encoder with a list of layers.
+        keep: takes token vectors (b, T, H), before the final norm of a pre-norm model.
+    """
+
+    def before_first(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        keep(args[0] if args else kwargs["hidden_states"])
+
+    def after_layer(_: nn.Module, __: tuple, output: Any) -> None:
+        keep(_first(output))
+
+    layers = model.get_submodule(layer_path(model))
+    hooks = [layers[0].register_forward_pre_hook(before_first, with_kwargs=True)]
+    hooks += [layer.register_forward_hook(after_layer) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _first(output: Any) -> Tensor:
@@ -213,22 +240,11 @@ class Backbone(nn.Module):
             (N+1, b, D) float32, as of `forward`.
         """
         pooled: list[Tensor] = []
-        layers, norm = self.layers, final_norm(self.model)
+        norm = final_norm(self.model)
 
         def keep(hidden: Tensor) -> None:
             pooled.append(pool(norm(hidden), attention_mask, self.pooling))  # (b, D)
 
-        def before_first(_: nn.Module, args: tuple, kwargs: dict) -> None:
-            keep(args[0] if args else kwargs["hidden_states"])
-
-        def after_layer(_: nn.Module, __: tuple, output: Any) -> None:
-            keep(_first(output))
-
-        hooks = [layers[0].register_forward_pre_hook(before_first, with_kwargs=True)]
-        hooks += [layer.register_forward_hook(after_layer) for layer in layers]
-        try:
+        with each_state(self.model, keep):
             self.model(attention_mask=attention_mask, **inputs)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return torch.stack(pooled)  # (N+1, b, D)

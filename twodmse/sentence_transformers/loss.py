@@ -1,0 +1,166 @@
+"""CellsLoss: any recipe of this package as a loss for SentenceTransformerTrainer."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.objectives.recipes import TEACHER, Recipe
+from twodmse.sentence_transformers.citations import citation
+from twodmse.sentence_transformers.layers import check_model, layer_states, stack_columns, unwrapped
+from twodmse.sentence_transformers.teacher import Teacher
+from twodmse.training.distributed import gather_rows, whole_gradient, world_size
+
+
+class CellsLoss(nn.Module):
+    """Trains cells (layer, dim) of a SentenceTransformer by a recipe, in place of their Matryoshka2dLoss.
+
+    A step is one forward pass over all columns; every layer's pooled states come from it, and the recipe's terms from
+    them. Value and gradients are those of this package's own trainer on the same batch and step, with the states not
+    normalised: a Normalize module at the model's end is left out while training, as cosines do not need it.
+
+    The data are pairs, triplets, or pairs with a label as gold score, in the columns that the trainer takes. With
+    several processes the losses see the batch of all of them, as in one process with the whole batch.
+
+    Recipes that sample a layer or dim (2dmse, 2dmse-weighted, st2d) draw by a step number. With ``callbacks=[
+    loss.callback()]`` given to the trainer it is the trainer's own count of optimizer steps: the batches accumulated
+    for one step train the same cells, a resumed run goes on with the count of its checkpoint, and the draws are those
+    that ``twodmse train`` makes at that step and seed. Without the callback each call draws its number from torch's
+    generator, as Matryoshka2dLoss draws at each call from Python's: the trainer stores that generator with each
+    checkpoint, so a resumed run draws what the run would have drawn. In a loop of your own set ``loss.step``. Outside
+    training (the loss on evaluation data) the number is 0, so that the losses of two evaluations can be compared.
+
+    Args:
+        model: a SentenceTransformer of Transformer, Pooling (mean, cls or lasttoken) and at most Normalize.
+        recipe: a name, see ``twodmse recipes``.
+        base_loss: the loss every trained cell takes: auto (contrastive, or cosent where the data have labels), another
+            name of `BaseLoss.named`, a `BaseLoss`, or a loss of sentence-transformers that computes from embeddings,
+            such as ``CoSENTLoss(model)``.
+        teacher: for recipes that align to one (grid): a SentenceTransformer, ``bundled``, a folder or a hub id; see
+            `Teacher`.
+        **options: settings of the recipe as `Recipe` takes them: dims, seed, temperature, align_weight and so on.
+
+    Raises:
+        TypeError: if the model is no SentenceTransformer, or an option is unknown.
+        ValueError: if the model cannot be cut, or recipe, options and teacher do not fit it.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        recipe: str = "grid",
+        base_loss: str | BaseLoss | nn.Module = "auto",
+        teacher: SentenceTransformer | str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        num_layers, dim = check_model(model)
+        self.model = model
+        self.teacher = None if teacher is None else Teacher(teacher, model)
+        if self.teacher is not None:
+            options = options | {"teacher_dim": self.teacher.dim}
+        self.recipe = Recipe(recipe, num_layers, dim, **options)
+        targets = {alignment.target for alignment in self.recipe.plan(0).alignments}
+        if self.teacher is not None and TEACHER not in targets:
+            raise ValueError(f"recipe {recipe!r} aligns to no teacher: leave teacher out, or use recipe='grid'")
+        self.loss = base_loss if isinstance(base_loss, nn.Module) else None  # the model card cites it by this name
+        if self.loss is not None and not hasattr(base_loss, "compute_loss_from_embeddings"):
+            raise ValueError(
+                f"{type(base_loss).__name__} does not compute from embeddings: use a loss that does, such as CoSENTLoss"
+            )
+        self.base_loss, self.options = base_loss, options
+        self.step: int | None = None
+        self.last_terms: dict[str, float] = {}  # of the newest batch
+        self.sampled: dict[str, int] = {}  # the layer and dim it drew, where the recipe draws
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor | None = None) -> Tensor:
+        """The loss of a batch: the sum of `terms`.
+
+        Args:
+            sentence_features: the tokens of each column, as the trainer's collator makes them.
+            labels: (b,) gold scores of pairs; None for pairs and triplets without.
+
+        Returns:
+            ().
+
+        Raises:
+            ValueError: if the loss is not finite, or columns and labels do not fit together.
+        """
+        terms = self.terms(list(sentence_features), labels)
+        loss = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss became {loss.item()}: lower the learning rate, or train in float32")
+        self.last_terms = {name: term.item() for name, term in terms.items()}
+        return whole_gradient(loss) if self.model.training else loss
+
+    def terms(self, columns: list[dict[str, Tensor]], labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The recipe's weighted terms on a batch, each under its own name; arguments as `forward`."""
+        if len(columns) not in (2, 3) or (labels is not None and len(columns) != 2):
+            scored = "" if labels is None else " with labels"
+            raise ValueError(f"the data have {len(columns)} columns of texts{scored}: give 2 or 3, and labels with 2")
+        features = stack_columns(columns, unwrapped(self.model).tokenizer.padding_side)
+        states = layer_states(self.model, features)  # (N+1, B, D)
+        with torch.autocast(states.device.type, enabled=False):
+            gold = None if labels is None else labels.float()
+            vectors = None if self.teacher is None else self.teacher(features)  # (B, E)
+            if self.model.training:
+                states = gather_rows(states, len(columns), dim=1)
+                gold = None if gold is None else gather_rows(gold)
+                vectors = None if vectors is None else gather_rows(vectors, len(columns))
+            plan = self.recipe.plan(self._step_number())
+            self.sampled = plan.sampled
+            return objective(states, plan, self._base(gold is not None), len(columns), gold, vectors)
+
+    def callback(self) -> TrainerCallback:
+        """For the trainer's ``callbacks``: draws by the trainer's count of optimizer steps, whatever happens to it."""
+        return _StepOfTrainer(self)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of this loss."""
+        base = self.base_loss if isinstance(self.base_loss, str | nn.Module) else repr(self.base_loss)
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.encoder}
+        return {"recipe": self.recipe.name, "base_loss": base} | teacher | self.options
+
+    @property
+    def citation(self) -> str:
+        """The BibTeX entry of the recipe's source."""
+        return citation(self.recipe.name)
+
+    def _step_number(self) -> int:
+        if self.step is not None:
+            return self.step
+        if not self.model.training:
+            return 0
+        drawn = torch.randint(2**31, (1,))
+        if world_size() > 1:  # the first process draws for all
+            drawn = drawn.to(next(self.model.parameters()).device)
+            dist.broadcast(drawn, 0)
+        return int(drawn)
+
+    def _base(self, scored: bool) -> Callable[..., Tensor]:
+        if isinstance(self.base_loss, str):
+            return BaseLoss.named(self.base_loss, scored, (1.0, 1.0, 1.0), 20.0)
+        if isinstance(self.base_loss, BaseLoss):
+            return self.base_loss
+
+        def theirs(columns: Iterable[Tensor], gold: Tensor | None, dims: Iterable[int]) -> Tensor:
+            cut = ([column[:, :d] for column in columns] for d in dims)
+            return torch.stack([self.loss.compute_loss_from_embeddings(embeddings, gold) for embeddings in cut])  # (K,)
+
+        return theirs
+
+
+class _StepOfTrainer(TrainerCallback):
+    """Tells a loss the number of the optimizer step that begins."""
+
+    def __init__(self, loss: CellsLoss) -> None:
+        self.loss = loss
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The trainer's count, which a resumed run takes from its checkpoint."""
+        self.loss.step = state.global_step

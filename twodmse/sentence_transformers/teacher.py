@@ -1,0 +1,50 @@
+"""A frozen teacher beside a SentenceTransformer: its vectors of texts of which only the tokens are known."""
+
+import copy
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+
+from twodmse.encoder.storage import resolve
+
+
+class Teacher(nn.Module):
+    """A frozen SentenceTransformer that reads what another one's tokenizer has made of the texts.
+
+    With the same vocabulary, and room for texts as long, it reads the very same tokens; else the tokens are turned back
+    into text for it, as GISTEmbedLoss does for its guide.
+
+    Args:
+        teacher: a SentenceTransformer, or the name of one: ``bundled``, a folder or a hub id. Its weights are frozen;
+            of ``student`` itself a copy is taken.
+        student: the model that is trained.
+    """
+
+    def __init__(self, teacher: SentenceTransformer | str, student: SentenceTransformer) -> None:
+        super().__init__()
+        if teacher is student:
+            teacher = copy.deepcopy(student)
+        elif not isinstance(teacher, SentenceTransformer):
+            teacher = SentenceTransformer(str(resolve(str(teacher))), device=str(student.device))
+        self.encoder = teacher.requires_grad_(False)
+        self.tokenizer = student.tokenizer
+        same_vocabulary = teacher.tokenizer.get_vocab() == student.tokenizer.get_vocab()
+        self.reads_tokens = same_vocabulary and teacher.max_seq_length >= student.max_seq_length
+
+    @property
+    def dim(self) -> int:
+        """E, the width of its vectors."""
+        ask = getattr(self.encoder, "get_embedding_dimension", None) or self.encoder.get_sentence_embedding_dimension
+        return ask()
+
+    def forward(self, features: dict[str, Any]) -> Tensor:
+        """Its vectors (B, E) of texts whose tokens are ``input_ids`` and ``attention_mask``, both (B, T)."""
+        self.encoder.eval()
+        if self.reads_tokens:
+            with torch.no_grad():
+                return self.encoder(dict(features))["sentence_embedding"].float()
+        texts = self.tokenizer.batch_decode(features["input_ids"], skip_special_tokens=True)
+        vectors = self.encoder.encode(texts, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False)
+        return vectors.float().clone()  # a copy: what inference mode made cannot take part in a gradient
