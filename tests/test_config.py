@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from twodmse import TrainConfig
+from twodmse import RECIPES, TrainConfig
+from twodmse.config import PRESETS
 
 
 def test_round_trip_through_json():
@@ -51,3 +52,42 @@ def test_presets():
 def test_config_is_frozen():
     with pytest.raises(AttributeError):
         TrainConfig().lr = 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"teacher": "bundled"}, "teacher is 'bundled': recipe '2dmse' does not use it, leave it at None"),
+        ({"recipe": "starbucks", "dims": (8,)}, r"dims is \(8,\): recipe 'starbucks' does not"),
+        ({"recipe": "starbucks", "temperature": 0.5}, "temperature is 0.5"),
+        ({"recipe": "starbucks", "align_weight": 2}, "align_weight is 2"),
+        ({"recipe": "ese", "align_weight": 2}, "align_weight is 2"),
+        ({"recipe": "ese", "dims": (8,)}, "dims is"),
+        ({"recipe": "st2d", "alignment": False}, "alignment is False"),
+        ({"recipe": "st2d", "last_layer": False}, "last_layer is False"),
+        ({"recipe": "st2d", "shallow_weight": 0.5}, "shallow_weight is 0.5"),
+        ({"recipe": "full", "noise": 0.5}, "noise is 0.5"),
+        ({"recipe": "mrl", "two_passes": True}, "two_passes is True"),
+        ({"recipe": "mrl", "compress_dim": 64}, "compress_dim is 64"),
+        ({"recipe": "grid", "pair_weight": 2.0}, "pair_weight is 2.0: recipe 'grid' without a teacher does not"),
+        ({"recipe": "grid", "hold_weight": 2.0}, "hold_weight is 2.0: recipe 'grid' without a teacher"),
+        ({"recipe": "grid", "teacher": "bundled", "alignment": False}, "recipe 'grid' with a teacher does not"),
+        ({"alignment": False, "temperature": 0.5}, "temperature is 0.5: without alignment it has no effect"),
+        ({"matryoshka": False, "dims": (8,)}, "dims is .*: without matryoshka it has no effect"),
+    ],
+)
+def test_a_setting_without_effect_is_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)
+
+
+def test_every_preset_and_every_recipe_at_its_defaults_is_accepted():
+    assert all(TrainConfig.preset(name) for name in PRESETS)
+    assert [TrainConfig(recipe=name).recipe for name in RECIPES] == list(RECIPES)
+
+
+def test_a_stored_config_is_read_without_what_has_no_effect_in_it(tmp_path, caplog):
+    stored = TrainConfig(recipe="full", steps=7).to_dict() | {"compress_dim": 8}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert TrainConfig.read(tmp_path / "config.json") == TrainConfig(recipe="full", steps=7)
+    assert "compress_dim is left out: recipe 'full' does not use it" in caplog.text

@@ -4,9 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from twodmse.cli import app
-from twodmse.objectives import recipes
 from twodmse.objectives import summary as describe
-from twodmse.objectives.recipes import RECIPES, Cell, Plan, Recipe
+from twodmse.objectives.plan import Cell, Plan, RecipeSpec
+from twodmse.objectives.recipes import RECIPES, Recipe
 from twodmse.objectives.summary import alignment_table, difference, recipe_difference, recipe_table
 
 COLUMNS = [
@@ -78,7 +78,7 @@ def test_rows_say_what_the_sources_say(table, recipe, expected):
     assert dict(table.loc[recipe, list(expected)]) == expected
 
 
-def test_summary_and_source_are_the_docstrings(table):
+def test_summary_and_source_are_those_of_the_recipe(table):
     assert table.loc["mrl", "summary"] == "The last layer at every dim, equal weights"
     assert table.loc["mrl", "source"] == "MRL (Kusupati et al., 2205.13147v4), eq. 1 with c_m = 1"
     assert table.loc["ese", "source"] == "2402.14776v2; AnglE HEAD AngleESETrainer"
@@ -92,13 +92,17 @@ def test_kinds_of_alignment_are_all_explained():
 
 def test_the_table_follows_the_recipes(monkeypatch):
     def newcomer(draw):
-        """A recipe nobody published. Source: nowhere."""
+        """A recipe nobody published.
+
+        And nobody will.
+        """
         return Plan([Cell(1, 8, 0.5, "x"), Cell(3, 24, 0.25, "y")], [], {})
 
-    monkeypatch.setitem(recipes.RECIPES, "newcomer", newcomer)
+    monkeypatch.setitem(RECIPES, "newcomer", RecipeSpec(newcomer, source="nowhere"))
     row = describe.describe(Recipe("newcomer", 3, 24))
     assert (row["layers"], row["dims"], row["weight"]) == ("1 3", "8, layer 3: 24", "0.5, layer 3: 0.25")
     assert (row["cells"], row["first_step"], row["source"]) == ("2", "(1,8) (3,24)", "nowhere")
+    assert row["summary"] == "A recipe nobody published"
 
 
 def test_sizes_are_those_asked_for():

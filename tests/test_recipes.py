@@ -3,7 +3,8 @@ from collections import Counter
 
 import pytest
 
-from twodmse.objectives.recipes import RECIPES, TEACHER, Recipe, doubling
+from twodmse.objectives.plan import Cell, Plan
+from twodmse.objectives.recipes import RECIPES, TEACHER, Recipe, doubling, register_recipe
 
 N, D = 12, 768
 
@@ -122,6 +123,47 @@ def test_every_recipe_stays_inside_the_grid(name, layers, dim):
         p = recipe.plan(step)
         assert all(0 <= c.layer <= layers and 1 <= c.dim <= dim and c.weight > 0 for c in p.cells)
         assert all(0 <= a.layer <= layers and 1 <= a.dim <= dim for a in p.alignments)
+
+
+OTHER = {
+    "last_layer": False, "alignment": False, "matryoshka": False, "shallow_weight": 0.5, "temperature": 0.7,
+    "align_weight": 3.0, "compress_dim": 64, "hold_weight": 0.2, "pair_weight": 1.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_option_of_a_recipe_changes_its_plan(name):
+    for teacher_dim, spec in ((None, RECIPES[name]), (D, RECIPES[name].with_teacher)):
+        for option in spec.options if spec else ():
+            plain, changed = (
+                Recipe(name, N, D, teacher_dim=teacher_dim, **options).plan(0)
+                for options in ({}, {option: OTHER[option]})
+            )
+            assert plain != changed, f"{name} does not look at {option}"
+
+
+def test_what_a_recipe_does_not_use_is_refused():
+    for name, spec in RECIPES.items():
+        for option in OTHER.keys() - spec.options.keys():
+            with pytest.raises(ValueError, match=f"unknown option of recipe '{name}' '{option}'"):
+                Recipe(name, N, D, **{option: OTHER[option]})
+        if name != "grid":
+            with pytest.raises(ValueError, match=f"recipe '{name}' aligns to no teacher"):
+                Recipe(name, N, D, teacher_dim=D)
+
+
+def test_a_new_recipe_is_registered_once(monkeypatch):
+    def corner(draw):
+        """One cell."""
+        return Plan([Cell(1, draw.options.width, 1.0, "corner")], [], {})
+
+    monkeypatch.setattr("twodmse.objectives.recipes.RECIPES", dict(RECIPES))
+    register_recipe("corner", corner, source="here", options={"width": 4})
+    assert Recipe("corner", 3, 24).cells(0) == [(1, 4)]
+    assert Recipe("corner", 3, 24, width=6).cells(0) == Recipe(corner, 3, 24, width=6).cells(5) == [(1, 6)]
+    register_recipe("corner", corner, options={"width": 8})  # a plugin imported twice
+    with pytest.raises(ValueError, match="there is a recipe '2dmse' already"):
+        register_recipe("2dmse", corner)
 
 
 @pytest.mark.parametrize(

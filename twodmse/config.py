@@ -3,10 +3,16 @@
 import dataclasses
 import difflib
 import json
+import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from twodmse.objectives.recipes import PAIR_WEIGHT, RECIPES, recipe_settings, spec_of
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -91,6 +97,14 @@ class TrainConfig:
         for name in ("order_dims", "last_layer", "alignment", "matryoshka", "two_passes"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
 
+        for name, why in without_effect(dataclasses.asdict(self)).items():
+            raise ValueError(f"{name} is {getattr(self, name)!r}: {why}, leave it at {DEFAULTS[name]!r}")
+
+    def recipe_options(self) -> dict[str, Any]:
+        """The options of the recipe that are settings of a run, as `Recipe` takes them."""
+        options = spec_of(self.recipe, self.teacher is not None).options
+        return {name: getattr(self, name) for name in options if name in self.__dataclass_fields__}
+
     def _require(self, name: str, good: bool, wanted: str) -> None:
         if not good:
             raise ValueError(f"{name} is {getattr(self, name)!r}: it must be {wanted}")
@@ -127,8 +141,44 @@ class TrainConfig:
 
     @classmethod
     def read(cls, path: str | Path) -> "TrainConfig":
-        """The config stored in a JSON file."""
-        return cls.from_dict(json.loads(Path(path).read_text()))
+        """The config stored in a JSON file; what has no effect in it is left out, with a warning."""
+        values = json.loads(Path(path).read_text())
+        unused = without_effect(DEFAULTS | values) if values.get("recipe", DEFAULTS["recipe"]) in RECIPES else {}
+        for name, why in unused.items():
+            log.warning("%s: %s is left out: %s", path, name, why)
+        return cls.from_dict({name: value for name, value in values.items() if name not in unused})
+
+
+DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+
+
+def without_effect(values: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that are not their defaults and change nothing about the recipe as set, and why not.
+
+    Args:
+        values: every setting of a run, by name.
+
+    Raises:
+        ValueError: for an unknown recipe.
+    """
+    name, teacher = values["recipe"], values["teacher"] is not None
+    spec = spec_of(name)
+    called = f"recipe {name!r}"
+    if spec.with_teacher:
+        called += " with a teacher" if teacher else " without a teacher"
+        spec = spec.with_teacher if teacher else spec
+    found = {}
+    of_recipes = recipe_settings()
+    for setting, default in DEFAULTS.items():
+        is_default = values[setting] == (list(default) if isinstance(values[setting], list) else default)
+        if setting not in of_recipes or is_default:
+            continue
+        switch = spec.needs.get(setting)
+        if setting not in spec.uses:
+            found[setting] = f"{called} does not use it"
+        elif switch and not values[switch]:
+            found[setting] = f"without {switch} it has no effect"
+    return found
 
 
 # The paper's setting on NLI with AnglE as base loss (2402.14776v1 section 4.1; AnglE's NLI recipe, angle tau 20).
@@ -159,7 +209,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "order_dims": True,
         "noise": 0.5,
-        "pair_weight": 2.0,
+        "pair_weight": PAIR_WEIGHT,
     },
 }
 

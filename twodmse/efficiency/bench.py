@@ -18,7 +18,7 @@ from twodmse.encoder.storage import resolve
 from twodmse.evaluation.grid import check_grid, default_dims, expand, pairs_grid
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe
-from twodmse.objectives.summary import NAMES, WITH_TEACHER, named
+from twodmse.objectives.summary import WITH_TEACHER, named, names
 from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.trainer import choose_attention, set_dropout, wants_bf16
 
@@ -60,9 +60,9 @@ def bench_train(
     Raises:
         ValueError: for an unknown recipe, or if sentence-transformers takes part and is not installed.
     """
-    unknown = [name for name in recipes if name not in NAMES]
+    unknown = [name for name in recipes if name not in names()]
     if unknown or not recipes:
-        raise ValueError(f"unknown recipe {unknown}: choose from {', '.join(NAMES)}")
+        raise ValueError(f"unknown recipe {unknown}: choose from {', '.join(names())}")
     if peer:
         need_peer()
     texts = load_texts(data)
@@ -86,7 +86,7 @@ def bench_train(
 def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: int) -> Step:
     encoder = Encoder.load(backbone, max_length=length)
     device = encoder.device
-    config = TrainConfig.preset("grid" if name == WITH_TEACHER else "default")
+    config = TrainConfig.preset("grid" if name.endswith(WITH_TEACHER) else "default")
     recipe = named(name, encoder.num_layers, encoder.dim)
     collate = Collator(encoder, config.chunks, noise=config.noise)
     set_dropout(encoder.backbone, config.dropout)

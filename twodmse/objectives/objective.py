@@ -4,16 +4,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from twodmse.names import unknown
 from twodmse.objectives import losses
-from twodmse.objectives.recipes import TEACHER, Alignment, Plan
-
-NESTED = ("scores", "pairs")  # kinds of alignment computed at all dims of a layer at once
-BASE_LOSSES = ("auto", "contrastive", "cosent", "angle", "mix")
+from twodmse.objectives.alignment import KINDS
+from twodmse.objectives.plan import TEACHER, Alignment, Cell, Plan
+from twodmse.objectives.recipes import BASE_LOSSES
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class BaseLoss:
         if name == "mix":
             return cls(*mix, scale=scale)
         if name not in BASE_LOSSES:
-            raise ValueError(f"unknown loss {name!r}: choose one of {', '.join(BASE_LOSSES)}")
+            raise ValueError(unknown("loss", name, BASE_LOSSES))
         return cls(**{"contrastive": 0.0, name: 1.0}, scale=scale)
 
     def __call__(self, columns: Sequence[Tensor], gold: Tensor | None, dims: Sequence[int]) -> Tensor:
@@ -114,46 +113,24 @@ def objective(
         values = base(layers[layer].chunk(num_columns)[:own_columns], gold, dims)  # (K,)
         for cell in group:
             terms[cell.term] = terms[cell.term] + cell.weight * values[dims.index(cell.dim)]
-    for alignment in plan.alignments:
-        if alignment.kind not in NESTED:
-            terms[alignment.term] = terms[alignment.term] + alignment.weight * _align(layers, alignment, teacher)
-    for layer, group in _by_layer([a for a in plan.alignments if a.kind in NESTED]):
+    for (layer, kind, target, temperature, detached), group in _together(plan.alignments):
         dims = sorted({alignment.dim for alignment in group})
-        for (kind, target, temperature, detached), cells in _by_target(group):
-            vectors = _target(layers, target, detached, teacher)  # (B, E)
-            if kind == "scores":
-                values = losses.kl_nested_scores(vectors, layers[layer], dims, temperature)  # (K,)
-            else:
-                values = losses.uncorrelated(vectors, layers[layer], dims, states.shape[1] // num_columns)  # (K,)
-            for alignment in cells:
-                value = alignment.weight * values[dims.index(alignment.dim)]
-                terms[alignment.term] = terms[alignment.term] + value
+        vectors = teacher if target == TEACHER else layers[target]  # (B, E)
+        vectors = vectors.detach() if detached else vectors
+        values = KINDS[kind].values(vectors, layers[layer], dims, temperature, states.shape[1] // num_columns)  # (K,)
+        for alignment in group:
+            terms[alignment.term] = terms[alignment.term] + alignment.weight * values[dims.index(alignment.dim)]
     return dict(terms)
 
 
-def _by_layer(cells: Sequence[Any]) -> list[tuple[int, list[Any]]]:
+def _by_layer(cells: Sequence[Cell]) -> list[tuple[int, list[Cell]]]:
     ordered = sorted(cells, key=lambda cell: cell.layer)
     return [(layer, list(group)) for layer, group in groupby(ordered, key=lambda cell: cell.layer)]
 
 
-def _by_target(cells: Sequence[Alignment]) -> list[tuple[tuple[str, int, float, bool], list[Alignment]]]:
-    def key(cell: Alignment) -> tuple[str, int, float, bool]:
-        return cell.kind, cell.target, cell.temperature, cell.detached
-
-    return [(target, list(group)) for target, group in groupby(sorted(cells, key=key), key=key)]
-
-
-def _target(layers: Sequence[Tensor], target: int, detached: bool, teacher: Tensor | None) -> Tensor:
-    vectors = teacher if target == TEACHER else layers[target]  # (B, E)
-    return vectors.detach() if detached else vectors
-
-
-def _align(layers: Sequence[Tensor], alignment: Alignment, teacher: Tensor | None) -> Tensor:
-    student = layers[alignment.layer][:, : alignment.dim]  # (B, d)
-    if alignment.kind == "vectors":
-        return losses.turned(student, teacher)
-    if alignment.kind == "compress":
-        target = losses.compress(layers[alignment.target], alignment.dim)  # (B, d)
-        return losses.ese_distance(student, target, alignment.temperature)
-    target = _target(layers, alignment.target, alignment.detached, teacher)[:, : alignment.dim]  # (B, d)
-    return losses.kl_coordinates(target, student, alignment.temperature)
+def _together(alignments: Sequence[Alignment]) -> list[tuple[tuple[int, str, int, float, bool], list[Alignment]]]:
+    """Alignments of one layer that differ in their dims alone, which are computed at once."""
+    groups: dict[tuple[int, str, int, float, bool], list[Alignment]] = {}
+    for one in alignments:
+        groups.setdefault((one.layer, one.kind, one.target, one.temperature, one.detached), []).append(one)
+    return list(groups.items())

@@ -1,23 +1,32 @@
-"""Recipes as tables: what each one trains, read off the plans of many of its steps."""
+"""Recipes as tables: what each one trains, read off its plans, with every draw taken in turn."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from twodmse.config import PRESETS
-from twodmse.objectives import losses
-from twodmse.objectives.recipes import RECIPES, TEACHER, Alignment, Cell, Plan, Recipe
+from twodmse.names import unknown
+from twodmse.objectives.alignment import KINDS
+from twodmse.objectives.plan import TEACHER, Alignment, Cell, Draw, Plan
+from twodmse.objectives.recipes import RECIPES, Recipe, spec_of
 
-WITH_TEACHER = "grid+teacher"  # the preset `grid`: with a frozen teacher it trains other things than without
-NAMES = (*RECIPES, WITH_TEACHER)
-DISTANCES = {
-    "coordinates": losses.kl_coordinates,
-    "scores": losses.kl_scores,
-    "pairs": losses.uncorrelated,
-    "vectors": losses.turned,
-    "compress": losses.ese_distance,
-}
+WITH_TEACHER = "+teacher"  # ends the name of a recipe as its preset trains it: with a frozen teacher
+
+
+class EveryDraw(Draw):
+    """Takes each layer and each dim in turn, a step each, where a run draws them."""
+
+    def layer(self, first: int = 1) -> int:
+        """The next of first..N-1."""
+        return first + self.step % (self.N - first)
+
+    def cut(self) -> int:
+        """The next of the recipe's dims."""
+        return self.dims[self.step % len(self.dims)]
+
+
+def names() -> list[str]:
+    """The recipes by name, and after them those that train other things with a frozen teacher."""
+    return [*RECIPES, *(name + WITH_TEACHER for name, spec in RECIPES.items() if spec.with_teacher)]
 
 
 def recipe_table(num_layers: int, dim: int) -> pd.DataFrame:
@@ -33,15 +42,15 @@ def recipe_table(num_layers: int, dim: int) -> pd.DataFrame:
     Raises:
         ValueError: if N is less than 2 or D less than 1.
     """
-    return pd.DataFrame([describe(named(name, num_layers, dim)) | {"recipe": name} for name in NAMES])
+    return pd.DataFrame([describe(named(name, num_layers, dim)) | {"recipe": name} for name in names()])
 
 
 def recipe_difference(a: str, b: str, num_layers: int, dim: int) -> pd.DataFrame:
     """What two recipes, by name, do differently: `difference` with the names as its last two columns.
 
     Args:
-        a: two of `NAMES`.
-        b: two of `NAMES`.
+        a: one of `names`.
+        b: one of `names`.
         num_layers: N.
         dim: D.
 
@@ -65,7 +74,7 @@ def difference(first: Recipe, second: Recipe) -> pd.DataFrame:
 
 def alignment_table() -> pd.DataFrame:
     """What each kind of alignment makes small: one row a kind, columns ``kind`` and ``distance``."""
-    return pd.DataFrame([(kind, distance(kind)) for kind in DISTANCES], columns=["kind", "distance"])
+    return pd.DataFrame([(name, kind.distance) for name, kind in KINDS.items()], columns=["kind", "distance"])
 
 
 def named(name: str, num_layers: int, dim: int) -> Recipe:
@@ -74,11 +83,12 @@ def named(name: str, num_layers: int, dim: int) -> Recipe:
     Raises:
         ValueError: for an unknown name.
     """
-    if name == WITH_TEACHER:
-        return Recipe("grid", num_layers, dim, teacher_dim=dim, pair_weight=PRESETS["grid"]["pair_weight"])
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(NAMES)}")
-    return Recipe(name, num_layers, dim)
+    if name not in names():
+        raise ValueError(unknown("recipe", name, names()))
+    if not name.endswith(WITH_TEACHER):
+        return Recipe(name, num_layers, dim)
+    plain = name.removesuffix(WITH_TEACHER)
+    return Recipe(plain, num_layers, dim, teacher_dim=dim, **spec_of(plain, teacher=True).shown)
 
 
 def describe(recipe: Recipe) -> dict[str, str]:
@@ -92,7 +102,7 @@ def describe(recipe: Recipe) -> dict[str, str]:
         take the base loss in one step. ``layers``, ``dims``, ``weight``: those of the base loss, over all steps.
         ``alignment``: its kinds. ``direction``: from which target to which layers. ``distance``: what is made small.
         ``align_dims``, ``temperature``, ``align_weight``, ``detached`` (whether the target is held fixed): those of the
-        alignment. ``first_step``: the cells of step 0. ``summary``, ``source``: from the recipe's docstring.
+        alignment. ``first_step``: the cells of step 0. ``summary``, ``source``: what it is, and where from.
     """
     plans, N = all_plans(recipe), recipe.num_layers
     cells = [cell for plan in plans for cell in plan.cells]
@@ -105,29 +115,26 @@ def describe(recipe: Recipe) -> dict[str, str]:
         "dims": last_apart(cells, N, lambda some: dims_text(cell.dim for cell in some)),
         "weight": last_apart(cells, N, weights_text),
     }
-    text = " ".join((RECIPES[recipe.name].__doc__ or "").replace("``", "").split())
-    named_there = {"summary": first_sentence(text), "source": first_sentence(text.partition("Source: ")[2])}
-    return base | describe_alignments(plans, N) | {"first_step": shown_cells(recipe.cells(0))} | named_there
+    facts = {"summary": recipe.spec.summary, "source": recipe.spec.source}
+    return base | describe_alignments(plans, N) | {"first_step": shown_cells(recipe.cells(0))} | facts
 
 
 def all_plans(recipe: Recipe) -> list[Plan]:
-    """The plans of the first steps: so many that no layer or dim is missed, or one where nothing is drawn."""
+    """As many plans as it takes for each layer and each dim to have its turn; one where nothing is drawn."""
     first = recipe.plan(0)
-    steps = 60 * max(recipe.num_layers, len(recipe.dims)) if first.sampled else 1
-    return [first, *(recipe.plan(step) for step in range(1, steps))]
+    steps = max(recipe.num_layers, len(recipe.dims)) if first.sampled else 0
+    return [recipe.spec.plan(EveryDraw(recipe, step)) for step in range(steps)] or [first]
 
 
 def describe_alignments(plans: Sequence[Plan], N: int) -> dict[str, str]:
     """The columns of `describe` on alignment, with ``+`` between kinds."""
-    kinds: dict[str, list[Alignment]] = {}
-    for plan in plans:
-        for alignment in plan.alignments:
-            kinds.setdefault(alignment.kind, []).append(alignment)
-    groups = kinds.values()
+    alignments = [alignment for plan in plans for alignment in plan.alignments]
+    kinds = [kind for kind in KINDS if any(a.kind == kind for a in alignments)]
+    groups = [[a for a in alignments if a.kind == kind] for kind in kinds]
     columns = {
-        "alignment": list(kinds),
+        "alignment": kinds,
         "direction": [direction(group) for group in groups],
-        "distance": [distance(kind) for kind in kinds],
+        "distance": [KINDS[kind].distance for kind in kinds],
         "align_dims": [last_apart(group, N, lambda some: dims_text(a.dim for a in some)) for group in groups],
         "temperature": [" ".join(f"{t:g}" for t in sorted({a.temperature for a in group})) for group in groups],
         "align_weight": [last_apart(group, N, weights_text) for group in groups],
@@ -138,8 +145,7 @@ def describe_alignments(plans: Sequence[Plan], N: int) -> dict[str, str]:
 
 def sampled_dims(plans: Sequence[Plan]) -> str:
     """The dims a step draws from, under the name of each draw where there are several."""
-    names = [name for name in plans[0].sampled if name != "layer"]
-    drawn = {name: dims_text(plan.sampled[name] for plan in plans) for name in names}
+    drawn = {name: dims_text(plan.sampled[name] for plan in plans) for name in plans[0].sampled if name != "layer"}
     if len(drawn) > 1:
         return ", ".join(f"{name}: {dims}" for name, dims in drawn.items())
     return next(iter(drawn.values()), "none")
@@ -148,15 +154,10 @@ def sampled_dims(plans: Sequence[Plan]) -> str:
 def direction(alignments: Sequence[Alignment]) -> str:
     """From which target to which layers."""
     layers = layers_text(a.layer for a in alignments)
-    if all(a.kind == "compress" and a.target == a.layer for a in alignments):
+    if all(a.target == a.layer for a in alignments):
         return f"own compression -> {layers}"
     targets = sorted({a.target for a in alignments})
     return f"{' '.join('teacher' if t == TEACHER else f'layer {t}' for t in targets)} -> {layers}"
-
-
-def distance(kind: str) -> str:
-    """What that kind of alignment makes small, from the docstring of its loss."""
-    return first_sentence(DISTANCES[kind].__doc__ or "")
 
 
 def last_apart(entries: Sequence[Cell | Alignment], N: int, text: Callable[[list], str]) -> str:
@@ -202,8 +203,3 @@ def shown_cells(cells: Sequence[tuple[int, int]]) -> str:
     """The first six cells, and how many there are."""
     text = " ".join(f"({n},{d})" for n, d in cells[:6])
     return f"{text} ... {len(cells)} in all" if len(cells) > 6 else text or "none"
-
-
-def first_sentence(text: str) -> str:
-    """Up to the first full stop that ends a sentence (that of "eq. 1" does not), without it."""
-    return re.split(r"\.(?:\s+(?!\d)|$)", " ".join(text.split()), maxsplit=1)[0]

@@ -11,7 +11,7 @@ from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import Backbone, final_norm
 from twodmse.encoder.encoder import Encoder
 from twodmse.objectives.objective import BaseLoss, objective
-from twodmse.objectives.recipes import Recipe
+from twodmse.objectives.recipes import TEACHER, Recipe
 from twodmse.training.batches import Collator, DistinctBatches
 
 
@@ -73,9 +73,9 @@ def check_recipe(encoder: Encoder, recipe: Recipe) -> None:
     wanted = (encoder.num_layers, encoder.backbone.dim)
     if (recipe.num_layers, recipe.dim) != wanted:
         raise ValueError(f"the recipe is for N, D = {recipe.num_layers}, {recipe.dim}: this encoder has {wanted}")
-    if recipe.teacher_dim is not None:
-        raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: its gradients cannot be taken here")
     plan = recipe.plan(0)
+    if any(alignment.target == TEACHER for alignment in plan.alignments):
+        raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: its gradients cannot be taken here")
     if len({part.term for part in [*plan.cells, *plan.alignments]}) < 2:
         raise ValueError(f"recipe {recipe.name!r} logs one term: two are needed to compare their gradients")
 

@@ -1,6 +1,5 @@
 """Training: from a config to a run, or on with a run that was stopped."""
 
-import dataclasses
 import json
 import os
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
     """
     folder = Path(config.out)
     check_run_folder(folder, resume)
-    teacher = Encoder.load(config.teacher) if config.teacher else None
+    teacher = Encoder.load(config.teacher) if config.teacher is not None else None
     set_dropout(encoder.backbone, config.dropout)
     recipe = recipe_of(config, encoder, teacher)
     if config.noise and not recipe.plan(0).alignments:
@@ -91,10 +90,14 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
 
 def recipe_of(config: TrainConfig, encoder: Encoder, teacher: Encoder | None = None) -> Recipe:
     """The config's recipe for this encoder's N and D, and the teacher's width."""
-    shared = [field.name for field in dataclasses.fields(Recipe) if field.name in TrainConfig.__dataclass_fields__]
-    settings = {name: getattr(config, name) for name in shared}
     return Recipe(
-        config.recipe, encoder.num_layers, encoder.backbone.dim, teacher_dim=teacher and teacher.dim, **settings
+        config.recipe,
+        encoder.num_layers,
+        encoder.backbone.dim,
+        config.dims,
+        config.seed,
+        teacher_dim=teacher and teacher.dim,
+        **config.recipe_options(),
     )
 
 

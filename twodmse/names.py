@@ -1,0 +1,17 @@
+"""Names that a user types: lists of them, and what to say to one that is not known."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """What to say to an unknown name: all that are known, and the nearest one where one is near."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    choice = f"choose one of {', '.join(known)}" if known else "there are none"
+    return f"unknown {what} {name!r}: {choice}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def parse_names(text: str) -> list[str]:
+    """``mini-sts, stsb`` as a list of names, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
