@@ -1,3 +1,5 @@
+import itertools
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -6,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from twodmse import plots
+from twodmse.plots.palette import LABEL, model_style, term_style
 
 matplotlib.use("Agg")
 GRID = pd.DataFrame(
@@ -76,7 +79,7 @@ def test_trained_cells_get_a_dot_and_significant_ones_a_star():
 def test_heatmaps_take_the_trained_cells_of_each_grid():
     drawn = plots.heatmaps({"one": GRID, "two": GRID}, "title", trained={"two": [(2, 8)]})
     assert [dots(ax) for ax in drawn] == [set(), {(2, 8)}]
-    assert drawn[0].figure.get_suptitle() == "title   (dot: cell trained on)"
+    assert drawn[0].figure.get_suptitle() == "title   (corner: cell trained on)"
     assert plots.heatmaps({"one": GRID}, "title")[0].figure.get_suptitle() == "title"
 
 
@@ -200,7 +203,31 @@ def test_differences_are_hollow_where_the_interval_or_a_seed_says_otherwise():
     table = pd.DataFrame(rows, columns=["label", "difference", "low", "high", "seeds"])
     ax = plots.difference_dots(table, axes())
     dots = [line for line in ax.lines if line.get_marker() == "o"]
-    assert [dot.get_markerfacecolor() for dot in dots] == ["C0", "white", "white"]
+    assert [dot.get_markerfacecolor() for dot in dots] == ["#0072B2", "white", "white"]
     assert [list(line.get_xdata()) for line in ax.lines if line.get_marker() == "|"] == [row[-1] for row in rows]
     without = plots.difference_dots(table.drop(columns="seeds"), axes())
-    assert [d.get_markerfacecolor() for d in without.lines if d.get_marker() == "o"] == ["C0", "C0", "white"]
+    assert [d.get_markerfacecolor() for d in without.lines if d.get_marker() == "o"] == ["#0072B2", "#0072B2", "white"]
+
+
+def test_a_model_and_a_term_look_the_same_under_all_their_names():
+    for names in (["2dmse", "2dmse (3 seeds)", "after 45 steps of 2dmse", "2dmse, d = 64"], ["untouched", "before"]):
+        assert len({tuple(model_style(name, place).values()) for place, name in enumerate(names)}) == 1
+    assert len({model_style(name)["color"] for name in ("untouched", "full", "mrl", "2dmse", "grid", "st2d")}) == 6
+    assert model_style("mine", 0) != model_style("yours", 1)
+    dims = ["last_8", "last_64", "last_384"]
+    assert term_style("last_384", dims) == term_style("last_full", ["last_full"])
+    assert len({str(term_style(name, dims)["color"]) for name in dims}) == 3
+
+
+def test_lines_carry_their_names_at_their_ends_apart_from_each_other():
+    tables = {name: GRID.assign(spearman=GRID["spearman"] + i) for i, name in enumerate(("full", "mrl", "2dmse"))}
+    ax = plots.curves(tables, axes())
+    names = {text.get_text(): text for text in ax.texts}
+    places = [names[name].get_position()[1] for name in tables]
+    low, high = ax.get_ylim()
+    assert ax.get_legend() is None
+    assert all(b - a >= 0.99 * LABEL * (high - low) for a, b in itertools.pairwise(places))
+    assert [names[name].get_color() for name in tables] == [line.get_color() for line in ax.get_lines()]
+    same = plots.curves({"full": GRID, "mrl": GRID}, axes())
+    names = [text.get_text() for text in same.get_legend().get_texts()]
+    assert names == ["full", "mrl"]  # they meet: no room at their ends

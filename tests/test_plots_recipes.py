@@ -44,7 +44,7 @@ def test_a_cell_shows_its_share_of_the_steps_and_an_untrained_one_nothing():
     ax = plots.trained_cells(one, plt.figure().add_subplot(), "title", aligned=[(1, 8)])
     assert written(ax) == {(2, 8): "100", (1, 8): "25", (1, 4): "50"}
     assert [t.get_text() for t in ax.get_yticklabels()] == ["2", "1"]
-    assert ax.collections[0].get_clim() == (0, 100)
+    assert ax.collections[0].get_clim() == (1, 100)
     assert dots(ax) == {(1, 8)}
     assert ax.get_title() == "title"
 
@@ -64,7 +64,7 @@ def test_recipes_share_layers_and_dims_and_each_has_its_own_steps_and_dots():
     assert written(axes[1]) == {(2, 8): "50", (3, 8): "50"}  # of two steps
     assert {tuple(t.get_text() for t in ax.get_yticklabels()) for ax in axes} == {("3", "2", "1", "0")}
     assert [dots(ax) for ax in axes] == [{(1, 8)}, {(0, 8)}]
-    assert " ".join(axes[0].figure.get_suptitle().split()) == "all (dot: cell that is aligned)"
+    assert " ".join(axes[0].figure.get_suptitle().split()) == "all (corner: cell that is aligned)"
 
 
 def test_without_alignments_there_is_no_dot_and_spare_panels_are_hidden():

@@ -436,7 +436,8 @@ def test_layer_curves_draw_the_wanted_dim_of_every_model(states):
     wanted = [at(table, layer, 4)["kl"] for layer in range(N + 1)]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), wanted)
     np.testing.assert_allclose(ax.lines[1].get_ydata(), np.array(wanted) / 2)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["before, d = 4", "after, d = 4"]
+    assert [line.get_label() for line in ax.get_lines()] == ["before", "after"]
+    assert ax.get_xlabel().endswith("d = 4")
     shape = plots.shape_curves({"m": probes.anisotropy(states, [4, D])}, axes(), "mean_cosine")
     assert len(shape.lines[0].get_ydata()) == N + 1
     with pytest.raises(ValueError, match="column is 'kl'"):
@@ -449,6 +450,10 @@ def test_maps_put_the_last_layer_on_top(states):
     kept = plots.neighbours_map(probes.neighbours_kept(states, [4, D], k=3), axes())
     assert [t.get_text() for t in kept.get_yticklabels()] == ["4", "3", "2", "1", "0"]
     assert kept.texts[1].get_text() == "100"
+    assert kept.collections[0].get_clim() == (0, 100)
+    mistakes = plots.cell_map(probes.neighbours_kept(states, [4, D], k=3), axes(), "kept", worst=50, best=0)
+    assert mistakes.collections[0].get_clim() == (0, 50)
+    assert mistakes.collections[0].get_cmap()(0.0) == kept.collections[0].get_cmap()(1.0)  # bright is good in both
     matrix = plots.cka_matrix(probes.cka(states), axes())
     assert matrix.texts[N].get_text() == "1.00"
     assert matrix.collections[0].get_clim() == (0, 1)

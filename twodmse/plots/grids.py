@@ -11,9 +11,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from twodmse.plots.palette import label_lines, model_style, term_style
+
 GRID_COLOURS = "viridis"  # rises evenly in brightness: readable in grey print and by colour-blind readers
 NUMBERS_UP_TO = 16  # columns; a grid of more shows its colours alone
-MARKERS = "osD^vP*X"  # of lines: colours alone do not tell them apart in grey print
 CELL = (0.4, 0.38)  # inches, width and height of a cell with a number
 
 
@@ -35,7 +36,7 @@ def heatmap(
         title: above it.
         low: ends of the colour scale, shared by grids side by side.
         high: ends of the colour scale, shared by grids side by side.
-        trained: cells (layer, dim) that get a dot, such as those of `Recipe.cells`; cells not drawn are passed over.
+        trained: cells (layer, dim) that get a white corner, such as those of `Recipe.cells`; others are passed over.
         starred: cells whose number gets a star, such as those that differ significantly from another model's.
 
     Raises:
@@ -59,7 +60,7 @@ def heatmaps(
     Args:
         grids: title -> table as `heatmap` takes it.
         title: above all.
-        trained: title -> cells that get a dot; titles may be left out.
+        trained: title -> cells that get a white corner; titles may be left out.
 
     Returns:
         One Axes a grid; their figure is ``axes[0].figure``.
@@ -71,13 +72,13 @@ def heatmaps(
         if ax is not axes[0]:
             ax.set_ylabel("")
     colour_bar(axes[-1], low, high, GRID_COLOURS, "Spearman x 100")
-    title_above(figure, title, "dot: cell trained on" if any((trained or {}).values()) else "")
+    title_above(figure, title, "corner: cell trained on" if any((trained or {}).values()) else "")
     return axes[:-1]
 
 
 def by_cell(table: pd.DataFrame, values: str) -> pd.DataFrame:
     """The mean of a column by layer (rows, the deepest first) and dim (columns)."""
-    return table.pivot_table(index="layer", columns="dim", values=values).sort_index(ascending=False)
+    return table.groupby(["layer", "dim"])[values].mean().unstack().sort_index(ascending=False)
 
 
 def numbers(cells: pd.DataFrame, form: str, starred: Collection[tuple[int, int]] = ()) -> pd.DataFrame | None:
@@ -103,7 +104,7 @@ def draw_cells(cells: pd.DataFrame, ax: Axes, written: pd.DataFrame | None, **co
 
 
 def mark_cells(cells: pd.DataFrame, ax: Axes, marked: Collection[tuple[int, int]]) -> None:
-    """A small dot in the upper right corner of each of the ``marked`` cells (layer, dim) that is drawn."""
+    """A white corner on each of the ``marked`` cells (layer, dim); a dot would read as part of the number."""
     places = [
         (cells.columns.get_loc(d) + 0.88, cells.index.get_loc(n) + 0.14)
         for n, d in marked
@@ -111,7 +112,8 @@ def mark_cells(cells: pd.DataFrame, ax: Axes, marked: Collection[tuple[int, int]
     ]
     if places:
         x, y = zip(*places, strict=True)
-        ax.scatter(x, y, s=9, color="white", edgecolors="black", linewidths=0.6, zorder=3)
+        corner = {"marker": [(-1, 1), (1, 1), (1, -1)], "color": "white", "edgecolors": "black", "linewidths": 0.5}
+        ax.scatter(x, y, s=26, zorder=3, **corner)
 
 
 def common_scale(grids: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
@@ -162,10 +164,9 @@ def terms(history: pd.DataFrame, ax: Axes, smooth: int = 10) -> Axes:
     """
     need(history, ("step", "loss"))
     names = [c for c in history if c not in ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")]
-    styles = ["-", "--", "-.", ":"]
-    for i, name in enumerate(names):
+    for name in names:
         curve = history[name].rolling(smooth, min_periods=1).mean()
-        ax.plot(history["step"], curve, label=name.replace("_", " "), color=f"C{i % 10}", linestyle=styles[i % 4])
+        ax.plot(history["step"], curve, label=name.replace("_", " "), **term_style(name, names))
     ax.set(xlabel="step", ylabel="loss", title=f"Loss terms (running mean of {smooth})")
     ax.legend(fontsize=8)
     return ax
@@ -176,7 +177,7 @@ def curves(
     ax: Axes,
     over: str = "layer",
     dims: Sequence[int] | None = None,
-    looks: Sequence[int] | None = None,
+    labels: bool = True,
 ) -> Axes:
     """Mean Spearman over the layers (or dims) of several models, one line each, with a band where intervals are known.
 
@@ -185,7 +186,7 @@ def curves(
         ax: where to draw.
         over: ``layer`` or ``dim``.
         dims: keep only these dims.
-        looks: the number of each table's colour and marker, for the same model to look the same in every picture.
+        labels: whether each line has its label at its end.
 
     Raises:
         ValueError: if a column is missing, there are no rows, or ``over`` is something else.
@@ -196,23 +197,19 @@ def curves(
     for table in kept.values():
         need(table, ("layer", "dim", "spearman"))
     ticks = sorted({value for table in kept.values() for value in table[over]})
-    for look, (label, table) in zip(looks or range(len(kept)), kept.items(), strict=True):
-        line = interval(table, over)
+    for place, (label, table) in enumerate(kept.items()):
+        line, style = interval(table, over), model_style(label, place)
         x = [ticks.index(value) for value in line.index]
-        ax.plot(x, line["spearman"], label=label, **line_style(look))
+        ax.plot(x, line["spearman"], label=label, markersize=5, **style)
         if line["low"].notna().all():
-            ax.fill_between(x, line["low"], line["high"], color=line_style(look)["color"], alpha=0.2, linewidth=0)
+            ax.fill_between(x, line["low"], line["high"], color=style["color"], alpha=0.15, linewidth=0)
     ax.set_xticks(range(len(ticks)), [str(value) for value in ticks])
     words = {"layer": "layer (layers run)", "dim": "dim (coordinates kept)"}
     ax.set(xlabel=words[over], ylabel="Spearman x 100")
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    if labels:
+        label_lines(ax)
     return ax
-
-
-def line_style(look: int) -> dict[str, str]:
-    """The marker and the colour of line number ``look``."""
-    return {"marker": MARKERS[look % len(MARKERS)], "color": f"C{look % 10}"}
 
 
 def interval(table: pd.DataFrame, over: str) -> pd.DataFrame:

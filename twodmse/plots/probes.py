@@ -8,10 +8,12 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import GRID_COLOURS, MARKERS, line_style, need
+from twodmse.plots.grids import GRID_COLOURS, need
+from twodmse.plots.palette import BLUE, GREEN, GREY, SKY, label_lines, model_style
 
 SIGNED_COLOURS = "PuOr"  # two hues told apart by colour-blind readers, white at 0
 LINES = ["-", "--", "-.", ":"]
+CONTROLS = [BLUE, SKY, GREY, GREEN]  # first, last, random, PCA
 SHAPES = {  # columns of `anisotropy` and `alignment_uniformity`, with their axis
     "mean_cosine": "mean cosine of two texts",
     "effective_rank": "effective rank (directions)",
@@ -27,7 +29,8 @@ def layer_curves(
     column: str,
     label: str = "",
     dim: int | None = None,
-    looks: Sequence[int] | None = None,
+    bottom: float | None = None,
+    labels: bool = True,
 ) -> Axes:
     """One column of a probe over the layers, one line a model.
 
@@ -37,22 +40,24 @@ def layer_curves(
         column: what to draw.
         label: of the vertical axis.
         dim: the cut width; None means each table's largest.
-        looks: as `curves`.
+        bottom: where the vertical axis starts; None leaves it to the data.
+        labels: whether each line has its label at its end.
 
     Raises:
         ValueError: if a column is missing, or a table has no rows of that dim.
     """
-    for look, (name, table) in zip(looks or range(len(tables)), tables.items(), strict=True):
+    for place, (name, table) in enumerate(tables.items()):
         need(table, ("layer", "dim", column))
         width = table["dim"].max() if dim is None else dim
         kept = table[table["dim"] == width].sort_values("layer")
         need(kept, ())
-        style = line_style(look) | {"linestyle": LINES[look % len(LINES)]}
-        ax.plot(kept["layer"], kept[column], label=f"{name}, d = {width}", **style)
+        ax.plot(kept["layer"], kept[column], label=name, markersize=5, **model_style(name, place))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="layer (0: embeddings)", ylabel=label or column)
+    ax.set(xlabel=f"layer (0: embeddings), d = {width}", ylabel=label or column)
+    ax.set_ylim(bottom=bottom)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
+    if labels:
+        label_lines(ax)
     return ax
 
 
@@ -64,8 +69,7 @@ def kl_curves(tables: Mapping[str, pd.DataFrame], ax: Axes, dim: int | None = No
         ax: where to draw.
         dim: as `layer_curves`.
     """
-    layer_curves(tables, ax, "kl", "KL(last || layer) in nats", dim)
-    ax.set_ylim(bottom=0)
+    layer_curves(tables, ax, "kl", "KL(last || layer) in nats", dim, bottom=0)
     ax.set_title("KL of each layer to the last")
     return ax
 
@@ -98,18 +102,22 @@ def cka_matrix(table: pd.DataFrame, ax: Axes, title: str = "Linear CKA between l
     return ax
 
 
-def cell_map(table: pd.DataFrame, ax: Axes, column: str, title: str = "") -> Axes:
-    """A share (0..1) of every cell, such as ``kept`` or ``flipped``, in percent, layer N on top.
+def cell_map(table: pd.DataFrame, ax: Axes, column: str, title: str = "", worst: float = 0, best: float = 100) -> Axes:
+    """A share (0..1) of every cell, such as ``kept`` or ``flipped``, in percent, layer N on top; bright is good.
 
     Args:
         table: rows with layer, dim and the column.
         ax: where to draw.
         column: the share.
         title: of the axes.
+        worst: the percentage that is drawn darkest, such as 50 where that is chance.
+        best: the percentage that is drawn brightest, such as 0 for a share of mistakes.
     """
     need(table, ("layer", "dim", column))
     cells = 100 * table.pivot(index="layer", columns="dim", values=column)
-    _cells(cells.sort_index(ascending=False), ax, ".0f", vmin=0, vmax=100, cmap=GRID_COLOURS)
+    colours = GRID_COLOURS if best > worst else f"{GRID_COLOURS}_r"
+    scale = {"vmin": min(worst, best), "vmax": max(worst, best), "cmap": colours}
+    _cells(cells.sort_index(ascending=False), ax, ".0f", **scale)
     ax.set(title=title, xlabel="dim (coordinates kept)", ylabel="layer (layers run)")
     return ax
 
@@ -138,7 +146,7 @@ def control_curves(table: pd.DataFrame, ax: Axes, layer: int | None = None, titl
     dims = sorted(kept["dim"].unique())
     for i, (control, rows) in enumerate(kept.groupby("control", sort=False)):
         scores = rows.set_index("dim")["spearman"].reindex(dims)
-        style = {"marker": MARKERS[i % len(MARKERS)], "linestyle": LINES[i % len(LINES)]}
+        style = {"marker": "osD^"[i % 4], "linestyle": LINES[i % 4], "color": CONTROLS[i % 4]}
         ax.plot(np.arange(len(dims)), scores.to_numpy(), label="PCA" if control == "pca" else control, **style)
     every = -(-len(dims) // 12)  # at most a dozen labels
     ax.set_xticks(np.arange(len(dims))[::every], [str(dim) for dim in dims][::every])

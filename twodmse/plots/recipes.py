@@ -6,11 +6,13 @@ import matplotlib
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 
 from twodmse.plots.grids import GRID_COLOURS, draw_cells, mark_cells, need, numbers, title_above
 
 PANEL_CELL = (0.31, 0.28)  # inches, width and height of a cell
 UNTRAINED = "0.92"  # light grey
+SHARES = LogNorm(1, 100)  # percent: most cells are trained in a few steps of a hundred, some in all
 
 
 def trained_cells(
@@ -30,7 +32,7 @@ def trained_cells(
         title: above it.
         layers: which rows and columns to show; None shows those of the table.
         dims: which rows and columns to show; None shows those of the table.
-        aligned: cells (layer, dim) that get a dot, such as those of `Plan.alignments`.
+        aligned: cells (layer, dim) that get a white corner, such as those of `Plan.alignments`.
 
     Raises:
         ValueError: if a column is missing or there are no rows.
@@ -40,7 +42,7 @@ def trained_cells(
     rows = sorted(set(table["layer"]) if layers is None else layers, reverse=True)
     columns = sorted(set(table["dim"]) if dims is None else dims)
     shares = (100 * counts / table["step"].nunique()).reindex(index=rows, columns=columns)
-    draw_cells(shares, ax, numbers(shares, ".0f"), vmin=0, vmax=100, cmap=GRID_COLOURS, linewidths=0.5)
+    draw_cells(shares, ax, numbers(shares, ".0f"), norm=SHARES, cmap=GRID_COLOURS, linewidths=0.5)
     ax.set_facecolor(UNTRAINED)
     mark_cells(shares, ax, aligned)
     ax.set_title(title, fontsize=10)
@@ -55,7 +57,7 @@ def trained_by_recipe(
 
     Args:
         trained: rows with recipe, step, layer, dim: one a recipe, step and cell that takes the base loss.
-        aligned: rows with recipe, layer, dim: cells that are drawn to another one; they get a dot. None draws no dots.
+        aligned: rows with recipe, layer, dim: cells that are drawn to another one; they get a corner; None draws none.
         title: above all.
         across: panels a row.
 
@@ -84,7 +86,7 @@ def trained_by_recipe(
             ax.set_ylabel("")
         if i + across < len(recipes):
             ax.set_xlabel("")
-    scale = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 100), GRID_COLOURS)
-    figure.colorbar(scale, ax=axes, label="% of steps that train the cell", aspect=40)
-    title_above(figure, title, "dot: cell that is aligned" if len(dots) else "")
+    scale = matplotlib.cm.ScalarMappable(SHARES, GRID_COLOURS)
+    figure.colorbar(scale, ax=axes, label="% of steps that train the cell", aspect=40, format="%g")
+    title_above(figure, title, "corner: cell that is aligned" if len(dots) else "")
     return axes[: len(recipes)]

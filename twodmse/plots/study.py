@@ -1,23 +1,14 @@
 """Pictures of many models: grids in rows, and differences with their intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import (
-    CELL,
-    GRID_COLOURS,
-    colour_bar,
-    common_scale,
-    heatmap,
-    line_style,
-    need,
-    rows_of,
-    title_above,
-)
+from twodmse.plots.grids import CELL, GRID_COLOURS, colour_bar, common_scale, heatmap, need, rows_of, title_above
+from twodmse.plots.palette import BLUE, ORANGE, model_style
 
 
 def heatmap_rows(grids: Mapping[str, pd.DataFrame], title: str = "", across: int = 3) -> list[Axes]:
@@ -73,9 +64,9 @@ def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
         seeds = getattr(row, "seeds", [])
         ends = [row.low, row.high, *seeds]
         sure = min(ends) > 0 or max(ends) < 0
-        ax.plot(seeds, [place - 0.25] * len(seeds), "|", color="C1", markeredgewidth=2, zorder=3)
-        ax.plot([row.low, row.high], [place, place], color="C0", linewidth=2, zorder=2)
-        ax.plot(row.difference, place, "o", color="C0", markerfacecolor="C0" if sure else "white", zorder=3)
+        ax.plot(seeds, [place - 0.25] * len(seeds), "|", color=ORANGE, markeredgewidth=2, zorder=3)
+        ax.plot([row.low, row.high], [place, place], color=BLUE, linewidth=2, zorder=2)
+        ax.plot(row.difference, place, "o", color=BLUE, markerfacecolor=BLUE if sure else "white", zorder=3)
     ax.set_yticks(places, table["label"])
     ax.set_ylim(-0.6, len(table) - 0.4)
     ax.set(title=title, xlabel="difference of Spearman x 100")
@@ -83,17 +74,16 @@ def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
     return ax
 
 
-def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes, looks: Sequence[int]) -> Axes:
+def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
     """What a model has below the last layer against what it has at the top, one curve through its learning rates.
 
     Args:
         curves: model -> one row a run, columns lr, seed, below, full, Spearman x 100. A model without a full cell is a
             vertical line at its best mean below; one with lr 0 was not trained.
         ax: where to draw.
-        looks: as `curves`.
     """
-    for look, (model, rows) in zip(looks, curves.items(), strict=True):
-        style = line_style(look)
+    for place, (model, rows) in enumerate(curves.items()):
+        style = model_style(model, place)
         means = rows.groupby("lr")[["below", "full"]].mean()
         if means["full"].isna().all():
             ax.axvline(means["below"].max(), color=style["color"], linestyle=":", label=f"{model}: no full cell")

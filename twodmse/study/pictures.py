@@ -11,12 +11,12 @@ from twodmse import plots
 from twodmse.efficiency.costs import cell_costs
 from twodmse.evaluation.compare import MEAN
 from twodmse.evaluation.published import published_grid
+from twodmse.plots.palette import label_lines
 from twodmse.study.plans import ABLATIONS, INDEPENDENT, STUDIED
 from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study, curve_points
 from twodmse.study.tables import read
 
 LINES = (UNTOUCHED, "full", "mrl", "2dmse", "st2d", "grid")  # models of the curves
-LOOKS = (*LINES, INDEPENDENT)  # a model's place here is its colour and marker in every picture
 PANEL = (4.3, 3.7)  # inches
 
 
@@ -72,16 +72,14 @@ def draw_lines(
     """The means of those models that have a finished run, over the layers or the dims."""
     models = shown(study, models)
     lines = {labelled(study, model): study.line(model, over, layers, dims) for model in models}
-    plots.curves(lines, ax, over, looks=[LOOKS.index(model) for model in models])
+    plots.curves(lines, ax, over, labels=False)
 
 
 def titled(figure: Figure, axes: list[plt.Axes], title: str) -> Figure:
-    """One title above, and one legend below, for panels with the same lines and the same vertical axis."""
+    """One title above panels with the same lines, each named at its end in the last panel."""
     for ax in axes[1:]:
         ax.set_ylabel("")
-    for ax in axes:
-        ax.get_legend().remove()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LOOKS), fontsize=8)
+    label_lines(axes[-1])
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -90,8 +88,8 @@ def study_tradeoff(data: Path) -> Figure:
     """Below the last layer against the full cell: one curve a recipe through its learning rates, a dot a seed."""
     points = curve_points(data)
     figure, ax = plt.subplots(figsize=(8.4, 5.0), layout="constrained")
-    curves = {model: rows for model in LOOKS if len(rows := points[points["model"] == model])}
-    plots.tradeoff(curves, ax, looks=[LOOKS.index(model) for model in curves])
+    curves = {model: rows for model in (*LINES, INDEPENDENT) if len(rows := points[points["model"] == model])}
+    plots.tradeoff(curves, ax)
     ax.set_title("Each recipe through its learning rates: mean of seven STS test sets", fontsize=11)
     return figure
 
@@ -104,7 +102,7 @@ def study_ablation(data: Path) -> Figure:
         "last layer, mean of the dims": ([study.depth], False),
         f"full cell ({study.depth}, {study.width})": ([study.depth], True),
     }
-    figure, axes = plt.subplots(1, 3, figsize=(11, 2.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(11, 2.6), sharex=True, sharey=True, layout="constrained")
     for ax, (title, (layers, whole)) in zip(axes, places.items(), strict=True):
         rows = [
             {"label": model.removeprefix("2dmse, no "), **study.difference(model, "2dmse", layers, whole)}
@@ -142,9 +140,8 @@ def study_kl(data: Path) -> Figure:
             for model in models
         }
         label = "KL(last || layer) in nats"
-        plots.layer_curves(tables, ax, column, label, looks=[LOOKS.index(model) for model in models])
+        plots.layer_curves(tables, ax, column, label, bottom=0, labels=False)
         ax.set_title(title)
-        ax.set_ylim(bottom=0)
     return titled(figure, axes, "KL of each layer to its own last layer, on the sentences of STS-B validation")
 
 
@@ -174,6 +171,9 @@ def published_grids(data: Path) -> Figure:
     theirs = {title: table[table["task"] == MEAN] for title, table in theirs.items()}
     names = {UNTOUCHED: "untouched", INDEPENDENT: "independent", "st2d": "st2d"}
     ours = {f"here: {names[m]}": study.grid(m, (8, *MEAN_DIMS)) for m in shown(study, tuple(names))}
+    if study.has(INDEPENDENT):  # it has no last layer: a blank row, so that the rows line up
+        blank = pd.DataFrame({"layer": [study.depth], "dim": [study.width], "spearman": [float("nan")]})
+        ours["here: independent"] = pd.concat([ours["here: independent"], blank])
     return plots.heatmap_rows(theirs | ours, "Published (BERT-base, 12 x 768) and here (MiniLM, 6 x 384), 7 STS sets")[
         0
     ].figure
