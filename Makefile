@@ -7,7 +7,7 @@ MARKS ?= not slow and not hub and not browser
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart notebooks test test-all study figures lint format
+.PHONY: help quickstart notebooks test test-all study figures address lint format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ study: $(VENV)/installed ## do the runs of the study that figures/data lacks (ho
 figures: $(VENV)/installed ## draw every picture, and write every number of the prose, from the stored tables
 	$(BIN)/twodmse figures --out figures
 	$(BIN)/python -m twodmse.study.report README.md figures/CLAIMS.md twodmse/resources/corpus/DATA_CARD.md
+
+address: $(VENV)/installed ## write where the project is published into its badges and install cells (URL=https://github.com/OWNER/NAME)
+	$(BIN)/python -m twodmse.study.address $(URL)
 
 lint: $(VENV)/installed ## check style
 	$(BIN)/ruff check .

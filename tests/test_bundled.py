@@ -41,17 +41,19 @@ def test_weights_that_are_not_the_published_ones_are_refused(monkeypatch):
         Encoder.load("bundled")
 
 
-def test_quickstart_makes_2dmse_the_best_of_the_three(tmp_path):
+def test_quickstart_shows_what_2dmse_lifts_and_what_the_top_pays(tmp_path):
     lines = []
     folder = quickstart(tmp_path / "quickstart", say=lines.append)
-    assert sorted(p.name for p in folder.iterdir()) == ["2dmse", "full", "grid.csv", "heatmaps.png", "history.csv"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "2dmse", "full", "grid", "grid.csv", "heatmaps.png", "history.csv",
+    ]  # fmt: skip
     grid = pd.read_csv(folder / "grid.csv")
     table = summary({name: part for name, part in grid.groupby("model")})
-    for layer in range(1, 6):
-        assert table["2dmse"][layer] > max(table["untouched"][layer], table["full"][layer])
-    last = grid.query("layer == 6 and dim == 384").set_index("model")["spearman"]
-    assert last["2dmse"] > last["full"] - 1.0
-    assert set(pd.read_csv(folder / "history.csv")["recipe"]) == {"full", "2dmse"}
+    lower = table.loc[2:5].mean()
+    assert lower["2dmse"] >= lower["untouched"] + 25
+    assert lower["2dmse"] > lower["full"] + 10
+    assert any(line.startswith("full cell (6, 384): untouched") for line in lines)
+    assert set(pd.read_csv(folder / "history.csv")["recipe"]) == {"full", "2dmse", "grid"}
     assert Encoder.load(folder / "2dmse" / "model").num_layers == 6
     second = quickstart(tmp_path / "quickstart", steps=1, say=lines.append)
     assert second.name == "quickstart-2"

@@ -231,3 +231,17 @@ def test_lines_carry_their_names_at_their_ends_apart_from_each_other():
     same = plots.curves({"full": GRID, "mrl": GRID}, axes())
     names = [text.get_text() for text in same.get_legend().get_texts()]
     assert names == ["full", "mrl"]  # they meet: no room at their ends
+
+
+def test_the_idea_marks_the_layers_that_run_and_the_coordinates_that_are_kept():
+    ax = plots.idea(axes(), layers=4, dim=16, cell=(2, 4))
+    boxes = [
+        (patch.get_xy(), patch.get_width(), to_hex(patch.get_facecolor()))
+        for patch in ax.patches
+        if hasattr(patch, "get_xy")
+    ]
+    slices = [(place, width) for place, width, colour in boxes if colour == "#0072b2"]
+    assert slices == [((3, 2), 3.0)]  # layer 2, the square root of 4 / 16 of the width
+    assert sum(colour == "#cfe3f1" for *_, colour in boxes) == 2
+    with pytest.raises(ValueError, match="cell"):
+        plots.idea(axes(), layers=4, dim=16, cell=(5, 4))

@@ -47,6 +47,13 @@ def test_bfloat16_reaches_the_teacher_too_and_attention_is_the_plain_one(triplet
     assert encoder.backbone.model.config._attn_implementation == "eager"
 
 
+@pytest.mark.parametrize(("native", "kinds"), [(True, (True, False)), (False, (False, True))])
+def test_auto_takes_float16_where_a_gpu_has_no_bfloat16(native, kinds, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
+    assert (trainer.wants_bf16("auto", on_cpu=False), trainer.wants_fp16("auto", "cuda")) == kinds
+    assert not any(trainer.wants_fp16(*case) for case in (("fp32", "cuda"), ("bf16", "cuda"), ("auto", "cpu")))
+
+
 def test_noise_needs_an_alignment_to_see_it(tmp_path):
     with pytest.raises(ValueError, match=r"noise is 0\.4: recipe 'full' does not use it"):
         config(tmp_path / "run", recipe="full", noise=0.4)

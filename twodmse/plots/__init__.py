@@ -3,6 +3,7 @@
 from twodmse.plots.compare import comparison, difference_heatmap
 from twodmse.plots.costs import front, latency, speed_up
 from twodmse.plots.grids import curves, heatmap, heatmaps, terms
+from twodmse.plots.idea import idea
 from twodmse.plots.probes import (
     cell_map,
     cka_matrix,
@@ -30,6 +31,7 @@ __all__ = [
     "heatmap",
     "heatmap_rows",
     "heatmaps",
+    "idea",
     "kl_curves",
     "latency",
     "layer_curves",

@@ -37,15 +37,13 @@ def read(data: Path, name: str) -> pd.DataFrame:
 
 
 def stored_tables() -> Path:
-    """The folder of this project's stored tables, ``figures/data`` of the checkout that the package is installed from.
+    """The folder of this project's stored tables: figures/data of the checkout, or its copy in the installed package.
 
     Raises:
-        FileNotFoundError: if the package is not installed from a checkout.
+        FileNotFoundError: if neither is there.
     """
-    folder = Path(__file__).parents[2] / "figures" / "data"
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            "the stored tables are not part of the installed package: clone the project, install it from there "
-            "(pip install --editable .), and start again"
-        )
-    return folder
+    checkout, installed = Path(__file__).parents[2] / "figures" / "data", Path(__file__).parents[1] / "resources/study"
+    for folder in (checkout, installed):
+        if (folder / "study_runs.csv").is_file():
+            return folder
+    raise FileNotFoundError(f"the stored tables are missing from {installed}: install the package again")

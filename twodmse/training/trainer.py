@@ -224,6 +224,7 @@ def training_arguments(config: TrainConfig, encoder: Encoder) -> TrainingArgumen
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch_fused",
         bf16=wants_bf16(config.precision, on_cpu),
+        fp16=wants_fp16(config.precision, encoder.device.type),
         use_cpu=on_cpu,
         seed=config.seed,
         logging_steps=config.log_every,
@@ -253,6 +254,11 @@ def wants_bf16(precision: str, on_cpu: bool) -> bool:
     if precision != "auto":
         return precision == "bf16"
     return torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def wants_fp16(precision: str, device: str) -> bool:
+    """Whether to train under float16 autocast with scaled losses: ``auto`` does so on a GPU without bfloat16, a T4."""
+    return precision == "auto" and device == "cuda" and not wants_bf16(precision, on_cpu=False)
 
 
 def choose_attention(encoder: Encoder, precision: str) -> None:
