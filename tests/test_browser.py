@@ -123,8 +123,12 @@ def take_pictures(page, folder):
 
 
 def press(view, slider, key, times=1):
+    """One step a press: on the layer's slider, or in the box beside the dim's, whose slider takes eighths of doublings."""
     for _ in range(times):
-        view.locator(f".twodmse-{slider} .noUi-handle").press(key)
+        if slider == "dim":
+            view.locator(".twodmse-dim-box input").press({"ArrowRight": "ArrowUp", "ArrowLeft": "ArrowDown"}[key])
+        else:
+            view.locator(f".twodmse-{slider} .noUi-handle").press(key)
 
 
 def typed(view, box):
@@ -168,6 +172,29 @@ def test_both_sliders_move_number_and_mark_to_the_values_of_the_library(page, mo
         expect(view.locator(".twodmse-layer .widget-readout")).to_have_text(str(layer))
         seen.append(tuple(marked))
     assert len(set(seen)) == 3
+
+
+def test_the_dim_slider_is_logarithmic_and_its_box_exact(page):
+    view = page.locator(".twodmse-scatter")
+    handle, box = view.locator(".twodmse-dim .noUi-handle"), view.locator(".twodmse-dim-box input")
+    track = view.locator(".twodmse-dim .noUi-base").bounding_box()
+    places = []
+    for dim in (2, 4, 64, 128):
+        box.fill(str(dim))
+        box.press("Enter")
+        expect(view).to_contain_text(f"dim {dim}")
+        page.wait_for_timeout(500)  # the handle glides
+        found = handle.bounding_box()
+        places.append((found["x"] + found["width"] / 2 - track["x"]) / track["width"])
+    assert places[1] - places[0] == pytest.approx(1 / np.log2(384), abs=0.01)
+    assert places[3] - places[2] == pytest.approx(1 / np.log2(384), abs=0.01)
+    handle.press("ArrowRight")
+    expect(box).to_have_value("140")  # an eighth of a doubling on
+    handle.press("End")
+    expect(box).to_have_value("384")
+    box.fill("37")
+    box.press("Enter")
+    expect(view).to_contain_text("dim 37")
 
 
 def test_text_typed_in_is_encoded(page, models):
@@ -229,7 +256,7 @@ def test_nothing_scrolls_sideways(page):
 @pytest.mark.parametrize("view", ["twosentences", "ranking", "scatter"])
 def test_redraw_is_measured(page, view, record_property):
     page.locator(f".twodmse-{view} .twodmse-dim .noUi-handle").press("Home")
-    expect(page.locator(f".twodmse-{view} .twodmse-dim .widget-readout")).to_have_text("1")
+    expect(page.locator(f".twodmse-{view} .twodmse-dim-box input")).to_have_value("1")
     page.wait_for_timeout(1000)
     times = page.evaluate(PRESS_AND_MEASURE, [f".twodmse-{view}", 30])
     record_property("median_ms", statistics.median(times))

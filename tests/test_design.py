@@ -21,7 +21,7 @@ ARROWS = {  # room -> the rooms it may import; `files` and `version` are open to
     "probes": {"data", "encoder", "evaluation", "objectives", "training"},
     "efficiency": {"config", "data", "encoder", "evaluation", "objectives", "training"},
     "export": {"data", "encoder"},
-    "widgets": {"data", "encoder", "evaluation", "plots", "probes"},
+    "widgets": {"data", "efficiency", "encoder", "evaluation", "plots", "probes"},
     "explorer": {"encoder", "evaluation", "plots", "probes"},
     "sentence_transformers": {"data", "encoder", "evaluation", "objectives", "training"},
     "study": {"config", "data", "efficiency", "encoder", "evaluation", "objectives", "plots", "probes", "training"},

@@ -1,4 +1,7 @@
+import re
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -8,8 +11,23 @@ from conftest import DIM, LAYERS, sentences, tiny_encoder
 from matplotlib import pyplot as plt
 
 from twodmse import Encoder
+from twodmse.data.sets import TextSet
 from twodmse.evaluation.grid import pairs_grid
-from twodmse.widgets import Ranking, Replay, Scatter, TwoSentences, cells, drawing, timeline
+from twodmse.widgets import (
+    BringYourOwn,
+    Grid,
+    Ranking,
+    Replay,
+    Scatter,
+    SideBySide,
+    TextMap,
+    TwoSentences,
+    WhyFlip,
+    cells,
+    drawing,
+    link_cells,
+    timeline,
+)
 
 matplotlib.use("Agg")
 FIRST, SECOND = "a man plays in the park", "two big dog runs"
@@ -267,7 +285,7 @@ def test_a_scatter_needs_scores(models, triplets):
 def test_sliders_cover_every_cell_and_are_named(models):
     view = TwoSentences(models, FIRST, SECOND)
     assert (view.layer.min, view.layer.max, view.layer.step, view.layer.description) == (1, LAYERS, 1, "layer")
-    assert (view.dim.min, view.dim.max, view.dim.step, view.dim.description) == (1, DIM, 1, "dim")
+    assert (view.dim.min, view.dim.max, view.dim.step, view.dim_slider.description) == (1, DIM, 1, "dim")
     assert view.cell == (LAYERS, DIM)
     assert "twodmse-layer" in view.layer._dom_classes
     assert "twodmse-twosentences" in view.box._dom_classes
@@ -330,3 +348,227 @@ def test_static_figures_hold_the_same_numbers_and_leave_nothing_open(models, pai
     assert FIRST in shown
     assert plt.get_fignums() == []
     assert dict(plt.rcParams) == before
+
+
+# --- the scale of colours and of dims
+
+
+def test_the_scale_of_cosines_tells_minus_one_from_zero_and_rises():
+    shares = drawing.cosine_share(np.linspace(-1, 1, 41))
+    assert (np.diff(shares) > 0).all()
+    assert drawing.cosine_share(np.array([-1, 0, 1])).tolist() == [0, 0.25, 1]
+    colours = drawing.palette()[0]
+    assert len({colours[k] for k in drawing.cosine_shade(np.array([-1, -0.5, 0, 0.5, 1]))}) == 5
+    assert drawing.signed_bar(-0.5) != drawing.signed_bar(0.0) != drawing.signed_bar(0.5)
+    html = drawing.heat_base(np.tile([-1.0, 0.0, 1.0, 0.5], (3, 1)))
+    assert "−1" in html
+    assert "≤" not in html
+
+
+def test_the_dim_slider_gives_each_doubling_the_same_way_and_every_dim_can_be_had(models):
+    view = TwoSentences(models, FIRST, SECOND, dim=4)
+    handle = view.dim_slider
+    assert (handle.base, handle.min, handle.max, handle.step) == (2, 0, np.log2(DIM), 0.125)
+    assert handle.value == pytest.approx(4)
+    handle.value = 16.4  # dragged
+    assert view.dim.value == 16
+    for dim in range(1, DIM + 1):
+        view.dim.value = dim  # typed
+        assert view.cell == (LAYERS, dim)
+        assert round(handle.value) == dim
+    handle.value = 1.0
+    reached = []
+    for _ in range(40):  # an arrow key goes to the next eighth of a doubling
+        handle.value = min(2 ** (np.floor(np.log2(handle.value) * 8 + 1 + 1e-9) / 8), DIM)
+        reached.append(view.dim.value)
+    assert reached[:8] == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert reached[-1] == DIM
+    assert all(b > a for a, b in pairwise(reached) if a < DIM)
+
+
+def test_texts_without_a_known_word_are_named(models):
+    view = TwoSentences(models, FIRST, "😀")
+    assert "“😀” holds no word that the vocabulary of before and after knows" in view.message.value
+    view.second.value = SECOND
+    assert view.message.value == ""
+    assert "[UNK]" in Ranking(models, "<🎉>", [FIRST, SECOND, "a <b"]).message.value
+    assert "&lt;🎉&gt;" in Ranking(models, "<🎉>", [FIRST, SECOND]).message.value
+
+
+# --- the grid that can be clicked, and the views that follow
+
+
+def test_a_click_moves_the_grid_and_every_view_tied_to_it(models, pairs):
+    grid = Grid(models, pairs, dims=[2, 16, DIM])
+    other = TwoSentences(models, FIRST, SECOND)
+    link_cells(grid, other)
+    scores = {name: pairs_grid(e, pairs, [2, 16, DIM], range(1, LAYERS + 1), 0) for name, e in models.items()}
+    for name, made in grid.buttons.items():
+        assert len(made.buttons) == 3 * LAYERS
+        for layer, dim, value in scores[name][["layer", "dim", "spearman"]].itertuples(index=False):
+            assert made.buttons[layer, dim].description == f"{value:.1f}"
+        assert made.marked is made.buttons[LAYERS, DIM]
+    grid.buttons["after"].buttons[2, 16].click()
+    assert grid.cell == other.cell == (2, 16)
+    assert {(m.get("data-layer"), m.get("data-dim")) for m in parts(other.picture.value, "twodmse-mark")} == {
+        ("2", "16")
+    }
+    assert all(made.marked is made.buttons[2, 16] for made in grid.buttons.values())
+    assert "twodmse-chosen" not in grid.buttons["after"].buttons[LAYERS, DIM]._dom_classes
+    wanted = [f"{s.set_index(['layer', 'dim'])['spearman'][2, 16]:.2f}" for s in scores.values()]
+    assert words(grid.picture.value, "twodmse-number") == wanted
+    assert "64 bytes a vector (all dims: 128)" in words(grid.picture.value, "twodmse-cost")[0]
+    assert len(parts(grid.picture.value, "twodmse-worst")) == 10
+    other.dim.value = 7
+    assert grid.cell == (2, 7)
+    assert all(made.marked is None for made in grid.buttons.values())
+    with pytest.raises(ValueError, match="3 layers x 32 dims"):
+        link_cells(grid, TwoSentences({"short": tiny_encoder(layers=3)}, FIRST, SECOND))
+
+
+def test_worst_pairs_by_hand():
+    pairs = TextSet("four", (("a", "b", "c", "d"), ("e", "f", "g", "h")), np.array([0.0, 1, 2, 3]))
+    table = cells.worst_pairs(pairs, np.array([0.9, 0.1, 0.2, 0.3]), 2)
+    assert table["first"].tolist() == ["a", "b"]
+    assert table["off"].tolist() == [3, -1]  # the pair of the lowest score has the highest cosine
+
+
+def test_times_are_of_every_layer(encoder):
+    times = cells.layer_times(encoder, [FIRST, SECOND])
+    assert list(times) == [1, 2, 3, 4]
+    assert all(0 < t < 10_000 for t in times.values())
+
+
+# --- why a cosine changes
+
+
+def test_shares_of_both_cells_add_up_to_their_cosines(models):
+    view = WhyFlip(models, FIRST, SECOND, layer=2, dim=8, other_layer=4, other_dim=16)
+    for name, encoder in models.items():
+        sums = np.nansum(view.coordinates(name), axis=1)
+        wanted = [cosine(encoder, [FIRST, SECOND], *cell) for cell in ((2, 8), (4, 16))]
+        np.testing.assert_allclose(sums, wanted, atol=1e-5)
+        assert np.isnan(view.coordinates(name)[0, 8:]).all()
+    shown = words(view.picture.value, "twodmse-number")
+    assert shown == [f"{cosine(e, [FIRST, SECOND], 2, 8):.3f}" for e in models.values()]
+    rows = ["".join(e.itertext()) for e in parts(view.picture.value, "twodmse-share")]
+    numbers = [[float(n) for n in re.findall(r"[+-]\d\.\d{3}", row)] for row in rows[: len(rows) // 2]]
+    listed = rows[:9]
+    assert [bool(re.match(r"coordinate \d+|the other 24", row)) for row in listed] == [True] * 9
+    for table, count in ((numbers[9:17], 8), (numbers[17:], 6)):  # the tokens of either sentence
+        assert len(table) == count
+        assert sum(n[0] for n in table) == pytest.approx(float(shown[0]), abs=0.005)
+    view.other_dim.value = 4
+    assert "beside layer 4, dim 4" in view.picture.value
+    assert "not kept" in view.picture.value
+
+
+# --- the map
+
+
+def test_the_map_follows_the_cell_and_shows_every_text(models, passes):
+    texts = sentences(9, seed=4)
+    view = TextMap(models, texts, groups=list("aabbccddd"))
+    assert len(passes) == 2
+    before = [(p.get("data-x"), p.get("data-y")) for p in parts(view.picture.value, "twodmse-point")]
+    assert len(before) == 18
+    full = view.references["before"]
+    assert before[0][0] == f"{full.points[0, 0] / full.spread:.4f}"
+    view.layer.value = 2
+    after = [(p.get("data-x"), p.get("data-y")) for p in parts(view.picture.value, "twodmse-point")]
+    assert before != after
+    assert len(passes) == 2
+    with pytest.raises(ValueError, match="2 groups for 9 texts"):
+        TextMap(models, texts, groups=["a", "b"])
+
+
+# --- models of unlike shape
+
+
+def test_unlike_models_stand_at_the_same_share(pairs):
+    models = {"four": tiny_encoder(), "two": tiny_encoder("mpnet", layers=2)}
+    view = SideBySide(models, FIRST, SECOND, pairs, depth=0.5, width=0.25)
+    assert view.cells == {"four": (2, 8), "two": (1, 8)}
+    wanted = [cosine(models["four"], [FIRST, SECOND], 2, 8), cosine(models["two"], [FIRST, SECOND], 1, 8)]
+    assert words(view.picture.value, "twodmse-number")[::2] == [f"{value:.3f}" for value in wanted]
+    grid = pairs_grid(models["two"], pairs, [8], [1], 0)
+    assert words(view.picture.value, "twodmse-number")[3] == f"{grid['spearman'][0]:.2f}"
+    view.depth.value, view.width.value = 1, 1
+    assert view.cells == {"four": (4, 32), "two": (2, 32)}
+    view.first.value = "three small cat"
+    assert (
+        words(view.picture.value, "twodmse-number")[0]
+        == f"{cosine(models['four'], ['three small cat', SECOND], 4, 32):.3f}"
+    )
+    with pytest.raises(ValueError, match="depth is 0"):
+        SideBySide(models, FIRST, SECOND, depth=0)
+
+
+# --- bring your own
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_encoder().save(tmp_path / "mine")
+    return BringYourOwn("mine", sentences(6, seed=9), out="cut")
+
+
+def test_own_sentences_are_scored_by_agreement_with_the_full_size(own):
+    assert len(own.pairs) == 15
+    table = own.grid.grids["mine"].stack()
+    assert table[LAYERS, DIM] == pytest.approx(100)
+    assert table.min() < 100
+    left, right = own.pairs.columns
+    vectors = own.encoder.encode(list(left)), own.encoder.encode(list(right))
+    np.testing.assert_allclose(own.pairs.gold, (vectors[0] * vectors[1]).sum(axis=1), atol=1e-5)
+
+
+def test_own_budget_gives_a_cell_and_the_cut_is_saved(own):
+    own.max_bytes.value = 64
+    own.find.click()
+    layer, dim = own.grid.cell
+    assert dim <= 16
+    assert f"layer {layer}, dim {dim}" in own.best.value
+    own.save.click()
+    saved = Encoder.load("cut")
+    assert (saved.num_layers, saved.dim) == (layer, dim)
+    np.testing.assert_allclose(saved.encode([FIRST]), own.encoder.encode([FIRST], layer, dim), atol=1e-5)
+    own.save.click()
+    assert "cut" in own.message.value
+    assert "exist" in own.message.value
+    own.max_bytes.value = 1
+    own.find.click()
+    assert "no cell" in own.message.value
+
+
+def test_own_file_and_pasted_pairs_are_read(own):
+    rows = "sentence1,sentence2,score\na man,a dog,1\na cat,a cat runs,4\nred house,blue park,2\n"
+    own.file.value = (
+        {
+            "name": "my.csv",
+            "type": "text/csv",
+            "size": len(rows),
+            "content": memoryview(rows.encode()),
+            "last_modified": datetime(2024, 1, 1, tzinfo=UTC),
+        },
+    )
+    own.score.click()
+    assert "my.csv: 3 pairs" in own.message.value
+    assert own.pairs.gold.tolist() == [1, 4, 2]
+    own.file.value = ()
+    own.pasted.value = "a man\ta dog\t1\na cat\ta cat runs\t4.5\nred house\tblue park\t2"
+    own.score.click()
+    assert own.pairs.gold.tolist() == [1, 4.5, 2]
+    for wrong, told in (
+        ("a man\ta dog\tmuch\n" * 3, "line 1 is"),
+        ("a man\ta dog\t1", "there are 1 pairs"),
+        ("a man\na dog", "there are 2 different sentences"),
+        ("", "there are no texts yet"),
+    ):
+        own.pasted.value = wrong
+        own.score.click()
+        assert told in own.message.value
+    own.model.value = "nowhere"
+    own.score.click()
+    assert "no model" in own.message.value

@@ -8,14 +8,17 @@ from twodmse.probes.alignment import cka, kl_to_last, score_kl
 from twodmse.probes.conflict import gradient_conflict
 from twodmse.probes.controls import controls
 from twodmse.probes.geometry import alignment_uniformity, anisotropy, outliers
+from twodmse.probes.maps import reference_map, text_map
 from twodmse.probes.neighbours import neighbours_kept, order_flips
 from twodmse.probes.report import distinct, probe_encoder, summary
+from twodmse.probes.shares import coordinate_shares, token_shares, token_vectors, unknown_texts
 
 __all__ = [
     "alignment_uniformity",
     "anisotropy",
     "cka",
     "controls",
+    "coordinate_shares",
     "distinct",
     "gradient_conflict",
     "kl_to_last",
@@ -23,6 +26,11 @@ __all__ = [
     "order_flips",
     "outliers",
     "probe_encoder",
+    "reference_map",
     "score_kl",
     "summary",
+    "text_map",
+    "token_shares",
+    "token_vectors",
+    "unknown_texts",
 ]

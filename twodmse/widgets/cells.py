@@ -1,11 +1,14 @@
 """The numbers behind the widgets: pure functions of states, so that a slider only looks up what is there."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from twodmse.data.sets import TextSet
+from twodmse.efficiency.costs import cut_view
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import cell_cosines, rank_correlation
 
@@ -102,6 +105,43 @@ def ranking(cosines: np.ndarray, sentences: Sequence[str], layer: int, dim: int)
 def spearman(cosines: np.ndarray, gold: np.ndarray) -> float:
     """Spearman x 100 of P cosines with P gold scores."""
     return float(100 * rank_correlation(rankdata(cosines)[:, None], rankdata(gold))[0])
+
+
+def worst_pairs(pairs: TextSet, cosines: np.ndarray, count: int) -> pd.DataFrame:
+    """The pairs whose place among the cosines is furthest from their place among the gold scores.
+
+    Args:
+        pairs: P scored pairs.
+        cosines: (P,) at one cell.
+        count: how many; all if there are fewer.
+
+    Returns:
+        One row a pair, the worst first: off (places by which it stands too high, negative: too low; equal values share
+        a place), gold, cosine, first, second.
+    """
+    off = rankdata(cosines) - rankdata(pairs.gold)  # (P,)
+    rows = np.argsort(-np.abs(off), kind="stable")[:count]
+    kept = {"off": off[rows], "gold": pairs.gold[rows], "cosine": cosines[rows]}
+    first, second = ([column[i] for i in rows] for column in pairs.columns)
+    return pd.DataFrame(kept | {"first": first, "second": second})
+
+
+def layer_times(encoder: Encoder, texts: Sequence[str], rounds: int = 3) -> dict[int, float]:
+    """Milliseconds of encoding one text at each layer 1..N on this machine, the median over rounds of turns.
+
+    Args:
+        encoder: the encoder.
+        texts: what is encoded, another one a round.
+        rounds: that count; one before them does not.
+    """
+    views = {n: cut_view(encoder, n) for n in range(1, encoder.num_layers + 1)}
+    seconds = np.empty((1 + rounds, len(views)))
+    for number in range(1 + rounds):
+        for column, view in enumerate(views.values()):
+            start = time.perf_counter()
+            view.encode([texts[number % len(texts)]], progress=False)
+            seconds[number, column] = time.perf_counter() - start
+    return dict(zip(views, 1000 * np.median(seconds[1:], axis=0), strict=True))
 
 
 def marked_dims(dim: int) -> list[int]:

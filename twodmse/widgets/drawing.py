@@ -17,6 +17,7 @@ SHADES = 64
 RANKING_COLUMNS = ("place", "change", "cosine", "sentence")  # of a ranking
 UP, DOWN, ACCENT = "#0072B2", "#D55E00", "#E69F00"
 TERM_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#999999")
+HEAD = "text-align:left;font-weight:400;opacity:.75;padding:2px 6px"  # of a table
 ROW, LEFT, TOP = 28, 46, 30  # px of the heatmap: height of a layer, margins
 OCTAVE, MARK = 44, 34  # px: width of a doubling of dim, and of the mark of the chosen cell
 
@@ -34,6 +35,17 @@ def shade(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """The number of the shade of each value on a scale from ``low`` to ``high``; any shape in, the same out."""
     share = (np.asarray(values) - low) / max(high - low, 1e-9)
     return np.clip((share * (SHADES - 1)).round(), 0, SHADES - 1).astype(int)
+
+
+def cosine_share(cosines: np.ndarray) -> np.ndarray:
+    """The place of each cosine on the colour scale, 0..1: a quarter of it for -1..0, the rest for 0..1."""
+    cosines = np.asarray(cosines)
+    return np.where(cosines < 0, 0.25 + 0.25 * cosines, 0.25 + 0.75 * cosines)
+
+
+def cosine_shade(cosines: np.ndarray) -> np.ndarray:
+    """The number of the shade of each cosine: it rises from -1 to 1, so that -1 and 0 look unlike."""
+    return shade(cosine_share(cosines), 0, 1)
 
 
 def page(title: str, *panels: str) -> str:
@@ -76,7 +88,7 @@ def gauge(value: float, full: float) -> str:
     """A cosine on a scale from -1 to 1, as a bar from 0, with a mark at the cosine of the full size."""
     width, left = 380, LEFT
     x, zero, end = (left + width * (v + 1) / 2 for v in (value, 0, full))
-    colour = palette()[0][shade(np.array(value), 0, 1)]
+    colour = palette()[0][cosine_shade(value)]
     ticks = "".join(text(left + width * (v + 1) / 2, 40, f"{v:g}", font_size="11") for v in (-1, -0.5, 0, 0.5, 1))
     body = (
         f'<rect x="{left}" y="10" width="{width}" height="16" fill="none" stroke="currentColor" stroke-opacity=".5"/>'
@@ -91,7 +103,7 @@ def heat_base(cosines: np.ndarray) -> str:
     """What no slider moves of a heatmap of every cell: colours, numbers at some dims, axes.
 
     Args:
-        cosines: (N+1, D); layer 0 is not drawn. The scale runs from 0 (and below) to 1.
+        cosines: (N+1, D); layer 0 is not drawn. The scale runs from -1 to 1.
     """
     layers, dim = len(cosines) - 1, cosines.shape[1]
     colours, inks = palette()
@@ -100,7 +112,7 @@ def heat_base(cosines: np.ndarray) -> str:
     parts = []
     for layer in range(1, layers + 1):
         y = row_middle(layers, layer)
-        shades = shade(cosines[layer], 0, 1)  # (D,)
+        shades = cosine_shade(cosines[layer])  # (D,)
         starts = np.flatnonzero(np.diff(shades, prepend=-1))  # where a run of one shade begins
         for a, b in zip(starts, [*starts[1:], dim], strict=True):
             strokes.setdefault(shades[a], []).append(f"M{edges[a]:.1f} {y:g}H{edges[b]:.1f}")
@@ -111,14 +123,14 @@ def heat_base(cosines: np.ndarray) -> str:
     for d in marked_dims(dim):
         x, anchor = (edges[-1] - 3, "end") if d == dim else ((edges[d - 1] + edges[d]) / 2, "middle")
         for layer in range(1, layers + 1):
-            ink = inks[shade(cosines[layer, d - 1], 0, 1)]
+            ink = inks[cosine_shade(cosines[layer, d - 1])]
             y = row_middle(layers, layer) + 4
             parts.append(text(x, y, f"{cosines[layer, d - 1]:.2f}", anchor, fill=ink, font_size="11"))
         parts.append(text(x, bottom + 16, str(d), anchor))
     middle = (edges[0] + edges[-1]) / 2
     parts.append(text(middle, bottom + 34, "dim (coordinates kept, log scale)"))
     parts.append(vertical("layer (layers run)", 12, TOP + ROW * layers / 2))
-    return "".join(parts) + scale(edges[0], bottom + 46, "≤ 0", "1", "cosine")
+    return "".join(parts) + scale(edges[0], bottom + 46, "−1", "1", "cosine", zero=0.25)
 
 
 def heat(cosines: np.ndarray, layer: int, dim: int, base: str) -> str:
@@ -134,7 +146,7 @@ def heat(cosines: np.ndarray, layer: int, dim: int, base: str) -> str:
     edges = LEFT + OCTAVE * log_edges(cosines.shape[1])
     middle, y, right = (edges[dim - 1] + edges[dim]) / 2, row_middle(layers, layer), edges[-1]
     value = cosines[layer, dim - 1]
-    k = shade(value, 0, 1)
+    k = cosine_shade(value)
     box = f'x="{middle - MARK / 2:.1f}" y="{y - ROW / 2 + 1}" width="{MARK}" height="{ROW - 2}"'
     near = "start" if middle < LEFT + 24 else "end" if middle > right - 24 else "middle"
     parts = [
@@ -151,7 +163,7 @@ def heat(cosines: np.ndarray, layer: int, dim: int, base: str) -> str:
         weight = "700" if n == layer else "400"
         parts.append(text(right + 42, row_middle(layers, n) + 4, f"{cosines[n, dim - 1]:.3f}", font_weight=weight))
     label = f"heatmap of the cosine at every layer and dim; marked: layer {layer}, dim {dim}, cosine {value:.3f}"
-    return svg(right + 64, TOP + ROW * layers + 66, label, "".join(parts))
+    return svg(right + 64, TOP + ROW * layers + 70, label, "".join(parts))
 
 
 def row_middle(layers: int, layer: int) -> float:
@@ -164,15 +176,16 @@ def vertical(words: str, x: float, y: float) -> str:
     return f'<g transform="translate({x:.1f} {y:.1f}) rotate(-90)">{text(0, 0, words)}</g>'
 
 
-def scale(x: float, y: float, low: str, high: str, unit: str) -> str:
-    """A colour scale lying below a heatmap: its ends in words, and its unit."""
+def scale(x: float, y: float, low: str, high: str, unit: str, zero: float | None = None) -> str:
+    """A colour scale lying below a heatmap: its ends in words, its unit, and its zero at a share of its length."""
     colours = palette()[0][::4]
     boxes = [
         f'<rect x="{x + 30 + 8 * i:.1f}" y="{y}" width="8.5" height="10" fill="{colour}"/>'
         for i, colour in enumerate(colours)
     ]
     end = x + 34 + 8 * len(colours)
-    return "".join(boxes) + text(x + 26, y + 9, low, "end") + text(end, y + 9, f"{high}   {unit}", "start")
+    at = "" if zero is None else text(x + 30 + 8 * len(colours) * zero, y + 21, "0", font_size="11")
+    return "".join(boxes) + at + text(x + 26, y + 9, low, "end") + text(end, y + 9, f"{high}   {unit}", "start")
 
 
 def ranking_table(table: pd.DataFrame) -> str:
@@ -183,17 +196,17 @@ def ranking_table(table: pd.DataFrame) -> str:
     """
     rows = []
     for place, change, cosine, sentence in zip(*(table[c].tolist() for c in RANKING_COLUMNS), strict=True):
-        bar = f"background:{palette()[0][shade(cosine, 0, 1)]};width:{60 * max(cosine, 0):.0f}px;height:10px"
+        bar = signed_bar(cosine)
         rows.append(
             f'<tr class="twodmse-row" data-place="{place}" data-change="{change}" style="border-top:1px solid #8884">'
             f'<td style="text-align:right;padding:2px 6px">{place}</td>'
             f'<td style="padding:2px 6px;white-space:nowrap">{arrow(change)}</td>'
-            f'<td style="padding:2px 0"><div style="width:60px;border:1px solid #8888"><div style="{bar}"></div></div>'
-            f'</td><td style="text-align:right;padding:2px 6px;font-variant-numeric:tabular-nums">{cosine:.3f}</td>'
-            f'<td class="twodmse-sentence" style="padding:2px 6px">{escape(sentence)}</td></tr>'
+            f'<td style="padding:2px 0">{bar}</td>'
+            f'<td style="text-align:right;padding:2px 6px;font-variant-numeric:tabular-nums">{cosine:.3f}</td>'
+            f'<td class="twodmse-sentence" style="padding:2px 6px;overflow-wrap:anywhere">{escape(sentence)}</td></tr>'
         )
     heads = "".join(
-        f'<th style="text-align:left;font-weight:400;opacity:.75;padding:2px 6px"{span}>{name}</th>'
+        f'<th style="{HEAD}"{span}>{name}</th>'
         for name, span in (("place", ""), ("moved", ""), ("cosine", ' colspan="2"'), ("sentence", ""))
     )
     full_places = (table["place"] + table["change"]).tolist()
@@ -201,6 +214,17 @@ def ranking_table(table: pd.DataFrame) -> str:
     note = f"{moved} of {len(rows)} moved; the first at full size is at place {full_places.index(1) + 1} here"
     style = "border-collapse:collapse;width:100%;font-size:13px"
     return f'<div class="twodmse-moved">{note}</div><table style="{style}"><tr>{heads}</tr>{"".join(rows)}</table>'
+
+
+def signed_bar(cosine: float) -> str:
+    """A cosine as a bar from 0, to the left below it, on the colour scale's own axis: a quarter of it is below 0."""
+    end, zero = float(cosine_share(cosine)), 0.25
+    bar = f"background:{palette()[0][cosine_shade(cosine)]};height:10px;width:{60 * abs(end - zero):.0f}px"
+    return (
+        '<div style="width:60px;border:1px solid #8888;position:relative">'
+        f'<div style="{bar};margin-left:{60 * min(end, zero):.0f}px"></div>'
+        f'<div style="position:absolute;left:{60 * zero:.0f}px;top:0;bottom:0;border-left:1px solid #888"></div></div>'
+    )
 
 
 def arrow(change: int) -> str:

@@ -16,11 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from twodmse.data.sets import TextSet
-from twodmse.plots import heatmap
-from twodmse.widgets.cells import log_edges, marked_dims, spearman
-from twodmse.widgets.drawing import DOWN, TERM_COLOURS, UP, palette, shade
-
-COLOURS = "viridis"
+from twodmse.plots.grids import GRID_COLOURS, draw_cells, heatmap, numbers
+from twodmse.widgets.cells import marked_dims, spearman
+from twodmse.widgets.drawing import DOWN, TERM_COLOURS, UP, cosine_shade, cosine_share, palette
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
@@ -44,17 +42,18 @@ def pair_figure(cosines: Mapping[str, np.ndarray], layer: int, dim: int, first: 
     figure = new_figure((5.6 * len(cosines), 2.1 + 0.36 * layers))
     axes = figure.subplots(1, len(cosines), squeeze=False)[0]
     for ax, (name, values) in zip(axes, cosines.items(), strict=True):
-        draw_cells(ax, values, layer, dim)
+        mark_cell(ax, values, layer, dim)
         value, full = values[layer, dim - 1], values[-1, -1]
         ax.set_title(f"{name}: {value:.3f} at layer {layer}, dim {dim}\n(full size: {full:.3f})", fontsize=10)
-    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), COLOURS), ax=axes, label="cosine (0 and below: dark)")
-    bar.ax.tick_params(labelsize=8)
+    marks = [-1, 0, 0.5, 1]
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), GRID_COLOURS), ax=axes, label="cosine")
+    bar.ax.set_yticks(cosine_share(marks), [f"{mark:g}" for mark in marks], fontsize=8)
     figure.suptitle(f"“{shorten(first, 80, placeholder=' …')}”\n“{shorten(second, 80, placeholder=' …')}”", fontsize=10)
     return figure
 
 
-def draw_cells(ax: Axes, cosines: np.ndarray, layer: int, dim: int) -> Axes:
-    """A heatmap of every cell on a logarithmic dim axis, with numbers at some dims and a frame round one cell.
+def mark_cell(ax: Axes, cosines: np.ndarray, layer: int, dim: int) -> Axes:
+    """A heatmap of every layer at the doubling dims and the chosen one, with a frame round the chosen cell.
 
     Args:
         ax: where to draw.
@@ -62,27 +61,14 @@ def draw_cells(ax: Axes, cosines: np.ndarray, layer: int, dim: int) -> Axes:
         layer: of the framed cell.
         dim: of the framed cell.
     """
-    layers, most = len(cosines) - 1, cosines.shape[1]
-    edges = log_edges(most)  # (D+1,)
-    ax.pcolormesh(edges, np.arange(layers + 1) + 0.5, cosines[1:], cmap=COLOURS, vmin=0, vmax=1, rasterized=True)
-    middles = (edges[:-1] + edges[1:]) / 2  # (D,)
-    shown = marked_dims(most)
-    inks = palette()[1]
-    for n in range(1, layers + 1):
-        for d in shown:
-            x, side = (edges[-1] - 0.08, "right") if d == most else (middles[d - 1], "center")
-            value = cosines[n, d - 1]
-            ink = inks[shade(value, 0, 1)]
-            ax.text(x, n, f"{value:.2f}", ha=side, va="center", fontsize=7, color=ink)
-    x, value = middles[dim - 1], cosines[layer, dim - 1]
-    colours = {"facecolor": palette()[0][shade(value, 0, 1)], "clip_on": False, "zorder": 3}
-    for edge, width in (("black", 4), ("white", 1.5)):
-        ax.add_patch(Rectangle((x - 0.4, layer - 0.42), 0.8, 0.84, edgecolor=edge, linewidth=width, **colours))
-    ink = inks[shade(value, 0, 1)]
-    ax.text(x, layer, f"{value:.2f}", ha="center", va="center", fontsize=8, weight="bold", color=ink, zorder=4)
-    ax.set_xticks([edges[-1] if d == most else middles[d - 1] for d in shown], [str(d) for d in shown])
-    ax.set_yticks(range(1, layers + 1))
-    ax.set(xlabel="dim (coordinates kept, log scale)", ylabel="layer (layers run)")
+    dims = sorted({*marked_dims(cosines.shape[1]), dim})
+    table = pd.DataFrame(cosines[:0:-1, [d - 1 for d in dims]], range(len(cosines) - 1, 0, -1), dims)
+    colours = pd.DataFrame(cosine_share(table), table.index, table.columns)
+    draw_cells(colours, ax, numbers(table, ".2f"), vmin=0, vmax=1, cmap=GRID_COLOURS)
+    corner = dims.index(dim), len(cosines) - 1 - layer
+    for colour, width in (("black", 4), ("white", 1.5)):
+        ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=colour, linewidth=width, clip_on=False, zorder=3))
+    ax.set(xlabel="dim (coordinates kept)", ylabel="layer (layers run)")
     return ax
 
 
@@ -99,15 +85,15 @@ def ranking_figure(rankings: Mapping[str, pd.DataFrame], layer: int, dim: int, q
     figure = new_figure((5.6 * len(rankings), 1.5 + 0.42 * count))
     axes = figure.subplots(1, len(rankings), squeeze=False)[0]
     for ax, (name, table) in zip(axes, rankings.items(), strict=True):
-        colours = [palette()[0][k] for k in shade(table["cosine"].to_numpy(), 0, 1)]
-        ax.barh(table["place"] + 0.22, table["cosine"].clip(lower=0), height=0.16, color=colours)
+        colours = [palette()[0][k] for k in cosine_shade(table["cosine"].to_numpy())]
+        ax.barh(table["place"] + 0.22, table["cosine"], height=0.16, color=colours)
         for place, change, cosine, sentence in table.itertuples(index=False):
             words = "\n".join(wrap(sentence, 62, max_lines=1, placeholder=" …"))
-            ax.text(0.0, place - 0.1, f"{place}. {words}", va="center", fontsize=8)
+            ax.text(-1.0, place - 0.1, f"{place}. {words}", va="center", fontsize=8)
             ax.text(1.02, place, f"{cosine:.3f}", va="center", fontsize=8)
             sign, colour = ("▲", UP) if change > 0 else ("▼", DOWN) if change < 0 else ("–", "0.4")
-            ax.text(1.17, place, f"{sign} {abs(change)}" if change else sign, va="center", fontsize=8, color=colour)
-        ax.set(xlim=(0, 1), ylim=(count + 0.6, 0.4), yticks=[], xlabel="cosine")
+            ax.text(1.32, place, f"{sign} {abs(change)}" if change else sign, va="center", fontsize=8, color=colour)
+        ax.set(xlim=(-1, 1), ylim=(count + 0.6, 0.4), yticks=[], xlabel="cosine")
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.set_title(f"{name}", fontsize=10)
     asked = shorten(query, 80, placeholder=" …")
@@ -156,7 +142,7 @@ def replay_figure(grids: Mapping[int, pd.DataFrame], terms: pd.DataFrame, low: f
         heatmap(table, ax, f"step {step}: mean {grids[step].to_numpy().mean():.1f}", low, high)
         if ax is not axes[0]:
             ax.set_ylabel("")
-    above.colorbar(ScalarMappable(Normalize(low, high), COLOURS), ax=axes, label="Spearman × 100")
+    above.colorbar(ScalarMappable(Normalize(low, high), GRID_COLOURS), ax=axes, label="Spearman × 100")
     ax = below.subplots()
     for i, name in enumerate(terms):
         ax.plot(terms.index, terms[name], label=name.replace("_", " "), color=TERM_COLOURS[i % len(TERM_COLOURS)])

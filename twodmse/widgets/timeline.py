@@ -1,15 +1,74 @@
-"""Drawings of a run over its steps: the grid at one step in numbers and colours, and the loss terms up to there."""
+"""A run over its steps, with a slider and a play button: the grid at one step, and the loss terms up to there."""
 
 from collections.abc import Mapping
 from html import escape
+from typing import Any
 
+import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
 
+from twodmse.widgets import cells, drawing, static
+from twodmse.widgets.controls import HALF, LABEL, WIDE
 from twodmse.widgets.drawing import ROW, TERM_COLOURS, palette, scale, shade, svg, text, vertical
 
 LEFT, TOP, CELL = 46, 10, 52  # px: margins, width of a cell
 WIDTH, HEIGHT = 400, 200  # px of the plot of the loss terms
+
+
+class Replay:
+    """The grid and the loss terms over training time.
+
+    Args:
+        grids: as `replay.replay_grid`.
+        history: as `Run.history`.
+        smooth: logged rows a loss term is averaged over.
+
+    Raises:
+        ValueError: for tables that lack what is drawn.
+    """
+
+    def __init__(self, grids: pd.DataFrame, history: pd.DataFrame, smooth: int = 5) -> None:
+        self.grids, self.terms, self.smooth = cells.steps_of(grids), cells.smoothed_terms(history, smooth), smooth
+        values = np.concatenate([grid.to_numpy().ravel() for grid in self.grids.values()])
+        self.low, self.high = float(values.min()), float(values.max())
+        self.base = terms_base(self.terms)
+        self.step = widgets.SelectionSlider(
+            options=list(self.grids), value=max(self.grids), description="step", style=LABEL,
+            layout=widgets.Layout(**HALF),
+        )  # fmt: skip
+        self.step.add_class("twodmse-step-slider")
+        play = widgets.Play(min=0, max=len(self.grids) - 1, value=len(self.grids) - 1, interval=800)
+        widgets.jslink((play, "value"), (self.step, "index"))
+        self.picture = widgets.HTML(layout=widgets.Layout(**WIDE))
+        self.step.observe(self.redraw, names="value")
+        self.redraw()
+        controls = widgets.HBox([self.step, play], layout=widgets.Layout(flex_flow="row wrap", **WIDE))
+        self.box = widgets.VBox([controls, self.picture])
+        self.box.add_class("twodmse-replay")
+
+    def redraw(self, _: Any = None) -> None:
+        """Draw the chosen step."""
+        self.picture.value = self.html()
+
+    def html(self) -> str:
+        """The picture of the chosen step."""
+        step = self.step.value
+        chosen, first = self.grids[step], min(self.grids)
+        mean, start = float(chosen.to_numpy().mean()), float(self.grids[first].to_numpy().mean())
+        note = drawing.number("mean over cells ", f"{mean:.1f}", f"({mean - start:+.1f} since step {first})")
+        grid = drawing.panel("Grid: Spearman × 100", note, grid_at(chosen, self.low, self.high, step))
+        name = f"Loss terms (mean over up to {self.smooth} logged steps)"
+        return drawing.page(f"Step {step}", grid, drawing.panel(name, terms_at(self.terms, step, self.base)))
+
+    def static(self) -> Figure:
+        """First, middle and last step as a figure, and the loss terms."""
+        return static.replay_figure(self.grids, self.terms, self.low, self.high)
+
+    def _ipython_display_(self) -> None:
+        display(self.box)
 
 
 def grid_at(cells: pd.DataFrame, low: float, high: float, step: int) -> str:

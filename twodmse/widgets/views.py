@@ -9,18 +9,14 @@ from html import escape
 from typing import Any
 
 import ipywidgets as widgets
-import numpy as np
 import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
-from twodmse.widgets import cells, drawing, static, timeline
-
-WIDE = {"width": "98%", "max_width": "1130px"}
-HALF = {"width": "460px", "max_width": "98%"}
-LABEL = {"description_width": "90px"}
+from twodmse.probes.shares import unknown_texts
+from twodmse.widgets import cells, drawing, static
+from twodmse.widgets.controls import HALF, WIDE, log_slider, number_box, slider, text_box
 
 
 class CellView:
@@ -39,7 +35,8 @@ class CellView:
         self.states_of = cells.StatesOf(models)
         layer, dim = next(iter(models.values())).check_cell(layer, dim)
         self.layer = slider("layer", layer, self.states_of.num_layers)
-        self.dim = slider("dim", dim, self.states_of.dim)
+        self.dim = number_box("dim", dim, self.states_of.dim)
+        self.dim_slider = log_slider("dim", self.dim)
         self.message = widgets.HTML()
         self.picture = widgets.HTML(layout=widgets.Layout(**WIDE))
         for control in (self.layer, self.dim):
@@ -61,21 +58,62 @@ class CellView:
         except ValueError:
             self.message.value = "<b>Type at least one word in every box: the picture is of the texts before.</b>"
             return
-        self.message.value = ""
+        self.message.value = self.warning()
         self.redraw()
+
+    def warning(self) -> str:
+        """The texts that a vocabulary knows nothing of, in words; empty if there are none."""
+        unknown: dict[str, list[str]] = {}
+        for name, encoder in self.states_of.models.items():
+            for text in dict.fromkeys(unknown_texts(encoder, self.shown())):
+                unknown.setdefault(text, []).append(name)
+        lines = [
+            f"“{escape(text)}” holds no word that the vocabulary of {escape(' and '.join(names))} knows: its vector is "
+            "that of [UNK], the same for every such text, and its cosines say nothing."
+            for text, names in unknown.items()
+        ]
+        return "".join(f"<b>{line}</b><br>" for line in lines)
+
+    def shown(self) -> tuple[str, ...]:
+        """The texts that the picture is of."""
+        return ()
 
     def show(self, *boxes: widgets.Widget) -> None:
         """Lay the widget out: text boxes, sliders, picture; then fill it."""
         for box in boxes:
             box.observe(self.retyped, names="value")
         self.encode()
+        self.message.value = self.warning()
         self.redraw()
-        sliders = widgets.HBox([self.layer, self.dim], layout=widgets.Layout(flex_flow="row wrap", **WIDE))
-        self.box = widgets.VBox([*boxes, sliders, self.message, self.picture])
+        self.box = widgets.VBox([*boxes, self.controls(), self.message, self.picture])
         self.box.add_class(f"twodmse-{type(self).__name__.lower()}")
+
+    def controls(self) -> widgets.Widget:
+        """The two sliders."""
+        width = widgets.HBox([self.dim_slider, self.dim], layout=widgets.Layout(**HALF))
+        return widgets.HBox([self.layer, width], layout=widgets.Layout(flex_flow="row wrap", **WIDE))
 
     def _ipython_display_(self) -> None:
         display(self.box)
+
+
+def link_cells(first: CellView, *others: CellView) -> None:
+    """Tie views to one cell: move or click in one, and all others follow.
+
+    Args:
+        first: the view whose cell the others take.
+        others: views of models of the same shape.
+
+    Raises:
+        ValueError: if their models differ in shape.
+    """
+    for other in others:
+        shapes = [(view.states_of.num_layers, view.states_of.dim) for view in (first, other)]
+        if shapes[0] != shapes[1]:
+            told = " and ".join(f"{n} layers x {d} dims" for n, d in shapes)
+            raise ValueError(f"the views are of models of unlike shape ({told}): they share no cell")
+        widgets.link((first.layer, "value"), (other.layer, "value"))
+        widgets.link((first.dim, "value"), (other.dim, "value"))
 
 
 class TwoSentences(CellView):
@@ -105,6 +143,10 @@ class TwoSentences(CellView):
         self.texts = self.first.value, self.second.value
         self.cosines = {name: cells.all_cosines(s, [0], [1])[:, 0] for name, s in states.items()}  # name -> (N+1, D)
         self.bases = {name: drawing.heat_base(c) for name, c in self.cosines.items()}
+
+    def shown(self) -> tuple[str, ...]:
+        """The two sentences."""
+        return self.texts
 
     def html(self) -> str:
         """The picture of the chosen cell."""
@@ -159,6 +201,10 @@ class Ranking(CellView):
         pairs = [0] * count, range(1, count + 1)
         self.cosines = {name: cells.all_cosines(s, *pairs) for name, s in states.items()}  # name -> (N+1, n, D)
 
+    def shown(self) -> tuple[str, ...]:
+        """The query and the sentences."""
+        return self.asked, *self.sentences
+
     def rankings(self) -> dict[str, pd.DataFrame]:
         """Model name -> its ranking at the chosen cell, as `cells.ranking`."""
         return {name: cells.ranking(cosines, self.sentences, *self.cell) for name, cosines in self.cosines.items()}
@@ -172,128 +218,3 @@ class Ranking(CellView):
     def static(self) -> Figure:
         """The picture of the chosen cell as a figure, with the same numbers."""
         return static.ranking_figure(self.rankings(), *self.cell, self.asked)
-
-
-class Scatter(CellView):
-    """Gold scores against cosines at the chosen cell, with their Spearman.
-
-    Args:
-        models: as `CellView`.
-        layer: as `CellView`.
-        dim: as `CellView`.
-        pairs: scored pairs, as `load_pairs` gives them.
-
-    Raises:
-        ValueError: as `CellView`, and if the pairs have no scores.
-    """
-
-    def __init__(
-        self, models: Mapping[str, Encoder], pairs: TextSet, layer: int | None = None, dim: int | None = None
-    ) -> None:
-        if pairs.gold is None:
-            raise ValueError(f"{pairs.name} has no scores: a scatter needs scored pairs, for example mini-sts")
-        super().__init__(models, layer, dim)
-        self.pairs = pairs
-        self.show()
-
-    def encode(self) -> None:
-        """The states of all texts of the pairs."""
-        first, second = self.pairs.columns
-        distinct = list(dict.fromkeys(first + second))
-        place = {text: i for i, text in enumerate(distinct)}
-        self.rows = [place[t] for t in first], [place[t] for t in second]
-        self.states = self.states_of(distinct)  # name -> (N+1, n, D)
-        self.full = self.scores(self.states_of.num_layers, self.states_of.dim)
-
-    def points(self, layer: int, dim: int) -> dict[str, np.ndarray]:
-        """Model name -> the (P,) cosines of the pairs at a cell."""
-        return {name: cells.cosines_at(states, *self.rows, layer, dim) for name, states in self.states.items()}
-
-    def scores(self, layer: int, dim: int) -> dict[str, float]:
-        """Model name -> Spearman x 100 at a cell."""
-        return {name: cells.spearman(points, self.pairs.gold) for name, points in self.points(layer, dim).items()}
-
-    def html(self) -> str:
-        """The picture of the chosen cell."""
-        layer, dim = self.cell
-        panels = []
-        for name, points in self.points(layer, dim).items():
-            score = cells.spearman(points, self.pairs.gold)
-            note = drawing.number("Spearman × 100: ", f"{score:.2f}", f"(full size: {self.full[name]:.2f})")
-            label = f"scatter of gold score against cosine, Spearman times 100 is {score:.2f}"
-            panels.append(drawing.panel(name, note, drawing.scatter(self.pairs.gold, points, label)))
-        title = f"{escape(self.pairs.name)}: {len(self.pairs)} pairs at layer {layer}, dim {dim}"
-        return drawing.page(title, *panels)
-
-    def static(self) -> Figure:
-        """The picture of the chosen cell as a figure, with the same numbers."""
-        return static.scatter_figure(self.points(*self.cell), self.pairs, *self.cell)
-
-
-class Replay:
-    """The grid and the loss terms over training time.
-
-    Args:
-        grids: as `replay.replay_grid`.
-        history: as `Run.history`.
-        smooth: logged rows a loss term is averaged over.
-
-    Raises:
-        ValueError: for tables that lack what is drawn.
-    """
-
-    def __init__(self, grids: pd.DataFrame, history: pd.DataFrame, smooth: int = 5) -> None:
-        self.grids, self.terms, self.smooth = cells.steps_of(grids), cells.smoothed_terms(history, smooth), smooth
-        values = np.concatenate([grid.to_numpy().ravel() for grid in self.grids.values()])
-        self.low, self.high = float(values.min()), float(values.max())
-        self.base = timeline.terms_base(self.terms)
-        self.step = widgets.SelectionSlider(
-            options=list(self.grids), value=max(self.grids), description="step", style=LABEL,
-            layout=widgets.Layout(**HALF),
-        )  # fmt: skip
-        self.step.add_class("twodmse-step-slider")
-        play = widgets.Play(min=0, max=len(self.grids) - 1, value=len(self.grids) - 1, interval=800)
-        widgets.jslink((play, "value"), (self.step, "index"))
-        self.picture = widgets.HTML(layout=widgets.Layout(**WIDE))
-        self.step.observe(self.redraw, names="value")
-        self.redraw()
-        controls = widgets.HBox([self.step, play], layout=widgets.Layout(flex_flow="row wrap", **WIDE))
-        self.box = widgets.VBox([controls, self.picture])
-        self.box.add_class("twodmse-replay")
-
-    def redraw(self, _: Any = None) -> None:
-        """Draw the chosen step."""
-        self.picture.value = self.html()
-
-    def html(self) -> str:
-        """The picture of the chosen step."""
-        step = self.step.value
-        chosen, first = self.grids[step], min(self.grids)
-        mean, start = float(chosen.to_numpy().mean()), float(self.grids[first].to_numpy().mean())
-        note = drawing.number("mean over cells ", f"{mean:.1f}", f"({mean - start:+.1f} since step {first})")
-        grid = drawing.panel("Grid: Spearman × 100", note, timeline.grid_at(chosen, self.low, self.high, step))
-        name = f"Loss terms (mean over up to {self.smooth} logged steps)"
-        return drawing.page(f"Step {step}", grid, drawing.panel(name, timeline.terms_at(self.terms, step, self.base)))
-
-    def static(self) -> Figure:
-        """First, middle and last step as a figure, and the loss terms."""
-        return static.replay_figure(self.grids, self.terms, self.low, self.high)
-
-    def _ipython_display_(self) -> None:
-        display(self.box)
-
-
-def slider(name: str, value: int, most: int) -> widgets.IntSlider:
-    """A slider over 1..most that answers while it moves; its class is ``twodmse-NAME``."""
-    made = widgets.IntSlider(value=value, min=1, max=most, description=name, style=LABEL, layout=widgets.Layout(**HALF))
-    made.add_class(f"twodmse-{name}")
-    return made
-
-
-def text_box(name: str, value: str) -> widgets.Text:
-    """A line of text that is read when Enter is pressed or the box is left."""
-    made = widgets.Text(
-        value=value, description=name, continuous_update=False, style=LABEL, layout=widgets.Layout(**WIDE)
-    )
-    made.add_class(f"twodmse-{name.replace(' ', '-')}")
-    return made
