@@ -123,7 +123,7 @@ def take_pictures(page, folder):
 
 
 def press(view, slider, key, times=1):
-    """One step a press: on the layer's slider, or in the box beside the dim's, whose slider takes eighths of doublings."""
+    """One step a press: on the layer's slider, or in the box beside the dim's, which is the exact one."""
     for _ in range(times):
         if slider == "dim":
             view.locator(".twodmse-dim-box input").press({"ArrowRight": "ArrowUp", "ArrowLeft": "ArrowDown"}[key])

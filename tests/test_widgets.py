@@ -376,7 +376,10 @@ def test_the_dim_slider_gives_each_doubling_the_same_way_and_every_dim_can_be_ha
         view.dim.value = dim  # typed
         assert view.cell == (LAYERS, dim)
         assert round(handle.value) == dim
-    handle.value = 1.0
+    view.dim.value = 30
+    handle.value = 2**4.875  # where the browser puts the handle: the nearest eighth
+    assert view.dim.value == 30
+    view.dim.value = 1
     reached = []
     for _ in range(40):  # an arrow key goes to the next eighth of a doubling
         handle.value = min(2 ** (np.floor(np.log2(handle.value) * 8 + 1 + 1e-9) / 8), DIM)

@@ -47,8 +47,10 @@ def log_slider(name: str, box: widgets.BoundedIntText) -> widgets.FloatLogSlider
 
     def moved(change: Mapping[str, Any]) -> None:
         new, here = change["new"], box.value
+        if abs(math.log2(new / here)) < STEP / 2:  # the browser's own rounding of what was typed into the box
+            return
         wanted = min(max(round(new), 1), box.max)
-        if wanted == here and 1e-6 < abs(math.log2(new / here)) <= STEP + 1e-6:
+        if wanted == here:
             wanted = min(max(here + (1 if new > here else -1), 1), box.max)
         box.value = wanted
 
