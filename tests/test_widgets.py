@@ -381,8 +381,8 @@ def test_the_dim_slider_gives_each_doubling_the_same_way_and_every_dim_can_be_ha
     assert view.dim.value == 30
     view.dim.value = 1
     reached = []
-    for _ in range(40):  # an arrow key goes to the next eighth of a doubling
-        handle.value = min(2 ** (np.floor(np.log2(handle.value) * 8 + 1 + 1e-9) / 8), DIM)
+    for _ in range(40):  # an arrow key goes to the next eighth of a doubling from the nearest one
+        handle.value = min(2 ** (round(np.log2(handle.value) * 8) / 8 + 1 / 8), DIM)
         reached.append(view.dim.value)
     assert reached[:8] == [2, 3, 4, 5, 6, 7, 8, 9]
     assert reached[-1] == DIM
