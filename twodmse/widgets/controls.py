@@ -45,9 +45,11 @@ def log_slider(name: str, box: widgets.BoundedIntText) -> widgets.FloatLogSlider
     )  # fmt: skip
     made.add_class(f"twodmse-{name.replace(' ', '-')}")
 
+    snapped: dict[str, float] = {}  # where the browser puts a handle that is set from here, and says so: no move
+
     def moved(change: Mapping[str, Any]) -> None:
         new, here = change["new"], box.value
-        if abs(math.log2(new / here)) < STEP / 2:  # the browser's own rounding of what was typed into the box
+        if new == here or math.isclose(new, snapped.pop("to", 0), rel_tol=1e-6):
             return
         wanted = min(max(round(new), 1), box.max)
         if wanted == here:
@@ -57,6 +59,7 @@ def log_slider(name: str, box: widgets.BoundedIntText) -> widgets.FloatLogSlider
     def typed(change: Mapping[str, Any]) -> None:
         if round(made.value) != change["new"]:
             made.value = change["new"]
+            snapped["to"] = 2 ** (round(math.log2(change["new"]) / STEP) * STEP)
 
     made.observe(moved, names="value")
     box.observe(typed, names="value")
