@@ -1,9 +1,11 @@
 """The command line: `twodmse COMMAND --help` explains each command."""
 
+import signal
 from typing import Annotated
 
 import typer
 
+from twodmse.commands import stop
 from twodmse.commands.compare import compare
 from twodmse.commands.costs import bench, pick
 from twodmse.commands.explore import explore
@@ -42,5 +44,7 @@ def common(
 
 
 def main() -> None:
-    """Entry point of the command."""
+    """Run the command that the arguments name; Ctrl-C and SIGTERM end it with one line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     app()

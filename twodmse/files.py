@@ -5,29 +5,138 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+MARK = "twodmse.json"  # lies in every model folder that this package wrote; no other folder is ever replaced
+PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".eps", ".ps")
+
+
+def check_file(path: str | Path, overwrite: bool = True) -> Path:
+    """Where a file is to be written: ``path``, or what a link of that name leads to.
+
+    Raises:
+        FileExistsError: if there is anything but a regular file, or one that may not be replaced.
+        NotADirectoryError: if a folder of its path is a file.
+    """
+    target = _followed(path)
+    if target.exists() and not target.is_file():
+        kind = "folder" if target.is_dir() else "device, pipe or socket"
+        raise FileExistsError(f"{path} is a {kind}, not a regular file: choose another name")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists: choose another, or add --overwrite")
+    return target
+
+
+def check_folder(path: str | Path, overwrite: bool = False) -> Path:
+    """Where a model folder is to be written: ``path``, or what a link of that name leads to.
+
+    Raises:
+        FileExistsError: if there is a file, or a folder that holds anything and may not be replaced: ``overwrite`` is
+            false, or this package did not write it.
+        NotADirectoryError: if a folder of its path is a file.
+    """
+    target = _followed(path)
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"{path} exists and is no folder: choose another name")
+    if target.is_dir() and any(target.iterdir()):
+        if not overwrite:
+            raise FileExistsError(f"{path} exists and is not empty: choose another folder, or ask to overwrite it")
+        if not (target / MARK).is_file():
+            raise FileExistsError(
+                f"{path} holds files but no model that twodmse wrote (it has no {MARK}), so it is not replaced: "
+                "choose another folder"
+            )
+    return target
+
+
+def check_picture(path: str | Path) -> None:
+    """Refuse a picture whose name does not say its format.
+
+    Raises:
+        ValueError: naming the endings there are.
+    """
+    if Path(path).suffix.lower() not in PICTURES:
+        raise ValueError(f"{path} is no name of a picture: it must end in one of {', '.join(PICTURES)}")
+
+
+def _followed(path: str | Path) -> Path:
+    """``path`` with its links followed."""
+    target = Path(os.path.realpath(path))
+    if os.path.islink(path) and not target.exists():
+        raise FileExistsError(f"{path} is a link to {target}, which does not exist: choose another name")
+    above = next(parent for parent in target.parents if parent.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {above} is a file, not a folder")
+    return target
+
 
 @contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it replaces ``path``, on failure nothing is left."""
-    path = Path(path)
+def locked(path: str | Path) -> Iterator[None]:
+    """Keep every other process that uses this function from writing ``path`` meanwhile.
+
+    The lock is the system's own on a hidden file beside it, so that it ends with the process that holds it.
+
+    Raises:
+        FileExistsError: at once, if another process holds it.
+    """
+    path = Path(os.path.realpath(path))
+    made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise FileExistsError(f"{path} is being written by another process: wait for it, or choose another") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # those that hold something now stay
+            for parent in made:
+                parent.rmdir()
+
+
+@contextmanager
+def atomic_file(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it becomes ``path``, on failure nothing is left.
+
+    Raises:
+        FileExistsError: as `check_file`, before and after the work: what appears meanwhile is not replaced either.
+    """
+    target = check_file(path, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
     os.close(handle)
     os.chmod(name, 0o644)
     try:
         yield Path(name)
-        os.replace(name, path)
+        check_file(path, overwrite)
+        if overwrite:
+            os.replace(name, target)
+        else:
+            _publish(name, target)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+def _publish(name: str, target: Path) -> None:
+    """Give a finished file its name unless that is taken by now."""
+    try:
+        os.link(name, target)
+    except FileExistsError:
+        raise FileExistsError(f"{target} appeared meanwhile and was left as it is: choose another name") from None
+    except OSError:  # a file system without hard links
+        os.replace(name, target)
 
 
 @contextmanager
@@ -35,28 +144,27 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a new empty folder beside ``path``; on success it becomes ``path``, on failure nothing is left.
 
     Raises:
-        FileExistsError: if ``path`` holds anything and ``overwrite`` is false; raised before any work is done.
+        FileExistsError: as `check_folder` and `locked`, before any work is done.
     """
-    path = Path(path)
-    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not overwrite):
-        raise FileExistsError(f"{path} exists and is not empty: choose another folder, or ask to overwrite it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
-    work.chmod(0o755)
-    try:
-        yield work
-        old = Path(f"{work}.old")
-        if path.exists():
-            os.replace(path, old)
+    target = check_folder(path, overwrite)
+    with locked(target):
+        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        work.chmod(0o755)
         try:
-            os.replace(work, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            yield work
+            check_folder(path, overwrite)
+            old = Path(f"{work}.old")
+            if target.exists():
+                os.replace(target, old)
+            try:
+                os.replace(work, target)
+            except OSError:
+                if old.exists():
+                    os.replace(old, target)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def fresh_folder(path: str | Path) -> Path:
@@ -75,16 +183,24 @@ def read_jsonl(resource: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def write_table(table: "pd.DataFrame", path: Path) -> None:
-    """Write a table as CSV, whole or not at all."""
-    with atomic_file(path) as work:
-        table.to_csv(work, index=False)
+def write_table(table: "pd.DataFrame", path: Path, overwrite: bool = True) -> None:
+    """Write a table as CSV, whole or not at all; no text of it is read as a formula by a spreadsheet."""
+    texts = table.select_dtypes(include=["object", "string", "category"])
+    safe = table.assign(**{str(name): [no_formula(value) for value in texts[name]] for name in texts})
+    with atomic_file(path, overwrite) as work:
+        safe.to_csv(work, index=False)
 
 
-def write_figure(figure: "Figure", path: Path) -> None:
+def no_formula(value: Any) -> Any:
+    """A cell's text with an apostrophe before what spreadsheets would run (OWASP, "CSV Injection")."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+def write_figure(figure: "Figure", path: Path, overwrite: bool = True) -> None:
     """Write a figure, whole or not at all, and let go of it."""
     from matplotlib import pyplot as plt
 
-    with atomic_file(path) as work:
+    check_picture(path)
+    with atomic_file(path, overwrite) as work:
         figure.savefig(work, dpi=150)
     plt.close(figure)

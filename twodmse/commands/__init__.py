@@ -2,7 +2,12 @@
 
 import functools
 import logging
+import os
+import signal
+import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +15,14 @@ import typer
 
 Model = Annotated[str, typer.Argument(help="A model: 'bundled' (all-MiniLM-L6-v2), a hub id, or a folder.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+HELD: ContextVar[ExitStack] = ContextVar("held")  # the locks of the command that runs
+stopped: list[int] = []  # the signal that asked this process to stop, if one did
+
+
+def stop(number: int, _: Any) -> None:
+    """End what runs as Ctrl-C does, cleaning up: the handler of SIGINT and SIGTERM."""
+    stopped.append(number)
+    raise KeyboardInterrupt
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -17,25 +30,69 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
-        logging.basicConfig(format="%(message)s", level=logging.WARNING)
+        quiet_libraries()
         try:
-            command(*args, **kwargs)
+            with ExitStack() as held:
+                HELD.set(held)
+                command(*args, **kwargs)
+                sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again as it ends
+            fail("the output was closed before all of it was written")
         except (ValueError, OSError) as error:
-            typer.echo(f"twodmse: {' '.join(str(error).split())}", err=True)
-            raise typer.Exit(1) from error
-        except KeyboardInterrupt as error:
-            typer.echo("twodmse: interrupted; finished checkpoints are kept, go on with --resume", err=True)
-            raise typer.Exit(1) from error
+            if stopped:  # a library may turn the interrupt into an error of its own
+                fail(interrupted(command.__name__, kwargs))
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail(interrupted(command.__name__, kwargs))
 
     return guarded
 
 
-def refuse_existing(paths: list[Path | None], overwrite: bool) -> None:
-    """Refuse to write over files, before any work is done.
+def fail(message: str) -> None:
+    """Say one line and end with exit code 1."""
+    typer.echo(f"twodmse: {' '.join(message.split())}", err=True)
+    raise typer.Exit(1) from None
+
+
+def interrupted(command: str, options: dict[str, Any]) -> str:
+    """What is true of a command that was stopped."""
+    how = "terminated" if signal.SIGTERM in stopped else "interrupted"
+    if command != "train":
+        return f"{how}; nothing half-written is left"
+    folder = Path(options.get("out") or "runs/train")
+    if any(folder.glob("checkpoint-*/complete.json")):
+        return f"{how}; finished checkpoints are kept in {folder}, go on with --resume"
+    return f"{how} before the first checkpoint; nothing is kept"
+
+
+def quiet_libraries() -> None:
+    """Show our own log lines and none of the libraries', and draw without a display."""
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.basicConfig(format="%(message)s", level=logging.ERROR)
+    logging.getLogger("twodmse").setLevel(logging.WARNING)
+
+
+def refuse_existing(paths: list[Path | None], overwrite: bool, picture: Path | None = None) -> None:
+    """Refuse, before any work is done, what could not be written, and keep other processes from writing it meanwhile.
+
+    Args:
+        paths: of the files to write; None stands for one that is not wanted.
+        overwrite: whether regular files there may be replaced.
+        picture: that of ``paths`` whose name must say the format of a picture.
 
     Raises:
-        FileExistsError: naming the first that exists, if ``overwrite`` is false.
+        FileExistsError: naming the first that may not be written (see `check_file`, `locked`).
+        ValueError: if two are one file, or a picture's format is unknown.
     """
-    for path in paths:
-        if path is not None and path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists: choose another, or add --overwrite")
+    from twodmse.files import check_file, check_picture, locked
+
+    if picture is not None:
+        check_picture(picture)
+    wanted = [path for path in paths if path is not None]
+    targets = [check_file(path, overwrite) for path in wanted]
+    if len(set(targets)) < len(targets):
+        raise ValueError(f"{wanted[0]} is to hold two things: give --out and --picture names of their own")
+    for target in targets:
+        HELD.get().enter_context(locked(target))

@@ -50,7 +50,7 @@ def compare(
 
     if (second is None) == (published is None):
         raise ValueError("give a second model, or --published TABLE/MODEL in its place")
-    refuse_existing([out, picture], overwrite)
+    refuse_existing([out, picture], overwrite, picture)
     if second is not None:
         table = with_model(first, second, tasks, dims, resamples)
         sides = (label(first), label(second))
@@ -63,10 +63,10 @@ def compare(
     title = f"Spearman x 100: {', '.join(names)}"
     typer.echo(f"{title}\n{sides[1]} minus {sides[0]}\n{printed(cells)}")
     if out is not None:
-        write_table(table, out)
+        write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
     if picture is not None:
-        write_figure(plots.comparison(cells, *sides, title)[0].figure, picture)
+        write_figure(plots.comparison(cells, *sides, title)[0].figure, picture, overwrite)
         typer.echo(f"wrote {picture}")
 
 

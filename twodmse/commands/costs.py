@@ -77,7 +77,7 @@ def bench(
     lines = table.set_index(table.columns[0]).T if what is Bench.grid else table
     typer.echo(lines.to_string(index=what is Bench.grid, float_format=lambda value: f"{value:.4g}"))
     if out is not None:
-        write_table(table, out)
+        write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
 
 
@@ -101,13 +101,13 @@ def pick(
     from twodmse.encoder.encoder import Encoder
     from twodmse.files import write_figure
 
-    refuse_existing([picture], overwrite)
+    refuse_existing([picture], overwrite, picture)
     check_limits(max_ms, max_bytes, min_spearman)
     encoder = Encoder.load(model)
     grid = quantised_grid(encoder, names_of(tasks))
     costs = layer_costs(encoder)
     if picture is not None:
-        write_figure(budget_figure(grid, costs), picture)
+        write_figure(budget_figure(grid, costs), picture, overwrite)
         typer.echo(f"wrote {picture}")
     cell = best_cell(grid, costs, max_ms, max_bytes, min_spearman)
     typer.echo(f"layer {cell.layer}, dim {cell.dim}, {cell.precision}")

@@ -42,7 +42,7 @@ def explore(
     kept = fit_sentences(listed, models[0].num_layers, models[0].dim)
     if len(kept) < len(listed):
         typer.echo(f"kept the first {len(kept)} of {len(listed)} sentences: more make a page larger than 5 MB")
-    size = write_explorer(*models, kept, names, out)
+    size = write_explorer(*models, kept, names, out, overwrite)
     typer.echo(f"wrote {out}: {len(kept)} sentences, {size / 1e6:.1f} MB; open it in a browser")
 
 

@@ -38,7 +38,7 @@ def grid(
     from twodmse.evaluation.records import grid_path, write_grid_json
     from twodmse.files import write_figure, write_table
 
-    refuse_existing([out, picture], overwrite)
+    refuse_existing([out, picture], overwrite, picture)
     if save:  # refuses now what could not be written later
         grid_path(model, overwrite)
         seeds = training_seeds(Path(model))
@@ -47,10 +47,10 @@ def grid(
     shown = table[table["dim"].isin(shown_dims(table["dim"].unique().tolist()))]
     typer.echo(shown.pivot_table(index="layer", columns="dim", values="spearman").round(2).to_string())
     if out is not None:
-        write_table(table, out)
+        write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
     if picture is not None:
-        write_figure(plots.heatmaps({model: shown}, f"Spearman x 100: {tasks}")[0].figure, picture)
+        write_figure(plots.heatmaps({model: shown}, f"Spearman x 100: {tasks}")[0].figure, picture, overwrite)
         typer.echo(f"wrote {picture}")
     if save:
         typer.echo(f"wrote {write_grid_json(model, table, model, seeds, overwrite)}")

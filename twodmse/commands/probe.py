@@ -67,16 +67,17 @@ def probe(
     for name, tables in found.items():
         typer.echo(f"{name} on {texts}, full width, by layer")
         typer.echo(probes.summary(tables).round(3).to_string() + "\n")
-    write_probes(found, out)
+    write_probes(found, out, overwrite)
     typer.echo(f"wrote {len(files)} files to {out}")
 
 
-def write_probes(found: "dict[str, dict[str, pd.DataFrame]]", out: Path) -> None:
+def write_probes(found: "dict[str, dict[str, pd.DataFrame]]", out: Path, overwrite: bool = True) -> None:
     """Write one CSV file a probe, the models told apart by the column ``model``, and the pictures.
 
     Args:
         found: model -> probe -> table.
         out: the folder.
+        overwrite: replace files there.
     """
     import pandas as pd
 
@@ -85,9 +86,9 @@ def write_probes(found: "dict[str, dict[str, pd.DataFrame]]", out: Path) -> None
     for probe_name in TABLES:
         parts = [tables[probe_name].assign(model=name) for name, tables in found.items()]
         table = pd.concat(parts, ignore_index=True)
-        write_table(table[["model", *table.columns.drop("model")]], out / f"{probe_name}.csv")
+        write_table(table[["model", *table.columns.drop("model")]], out / f"{probe_name}.csv", overwrite)
     for name, axes in draw_probes(found).items():
-        write_figure(axes[0].figure, out / f"{name}.png")
+        write_figure(axes[0].figure, out / f"{name}.png", overwrite)
 
 
 def draw_probes(found: "dict[str, dict[str, pd.DataFrame]]") -> dict[str, list]:

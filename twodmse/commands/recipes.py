@@ -34,8 +34,8 @@ PARTS = {
 def recipes(
     a: Annotated[str | None, typer.Argument(help="A recipe to compare.", show_default=False)] = None,
     b: Annotated[str | None, typer.Argument(help="The recipe to compare it with.", show_default=False)] = None,
-    layers: Annotated[int, typer.Option(min=2, help="Layers of the encoder, N.")] = 12,
-    dim: Annotated[int, typer.Option(min=1, help="Width of the encoder, D.")] = 768,
+    layers: Annotated[int, typer.Option(min=2, max=1000, help="Layers of the encoder, N.")] = 12,
+    dim: Annotated[int, typer.Option(min=1, max=1_000_000, help="Width of the encoder, D.")] = 768,
 ) -> None:
     """Print what each recipe trains: cells, dims, weights, alignment, source; of two recipes, only what differs.
 

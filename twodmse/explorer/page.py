@@ -25,11 +25,16 @@ RESOURCES = files("twodmse") / "resources" / "explorer"
 
 
 def write_explorer(
-    before: Encoder, after: Encoder, sentences: pd.DataFrame, names: tuple[str, str], out: str | Path
+    before: Encoder,
+    after: Encoder,
+    sentences: pd.DataFrame,
+    names: tuple[str, str],
+    out: str | Path,
+    overwrite: bool = True,
 ) -> int:
     """Write the page whole or not at all; arguments and errors as `explorer_page`. Returns its size in bytes."""
     page = explorer_page(before, after, sentences, names).encode("utf-8")
-    with atomic_file(out) as work:
+    with atomic_file(out, overwrite) as work:
         work.write_bytes(page)
     return len(page)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from twodmse.encoder.encoder import Encoder, quiet_transformers
+from twodmse.encoder.storage import write_own_config
 from twodmse.export.cards import CardFacts, check_grid_fits, find_origin, model_card
 from twodmse.export.onnx import MODEL, QUANTISED, check_int8, check_onnx, quantise_weights, write_onnx
 from twodmse.export.samples import SAMPLES, TOLERANCE, require_equal, sample_texts
@@ -95,6 +96,7 @@ def export(
             difference = check_safetensors(work, texts, expected)
         else:
             write_onnx(small, work, all_layers)
+            write_own_config(work, small.layout, encoder.backbone.dim)
             difference = check_onnx(work, texts, expected)
         if int8:
             quantise_weights(work)
@@ -138,7 +140,7 @@ def check_onnx_packages() -> None:
 
 
 def check_export_folder(encoder: Encoder, folder: Path, overwrite: bool) -> None:
-    """Refuse to replace a folder that holds anything but a model, or the very weights that are to be cut.
+    """Refuse to replace the very weights that are to be cut.
 
     Raises:
         FileExistsError: naming the folder. (Without ``overwrite``, `atomic_folder` refuses every used one.)
@@ -148,8 +150,6 @@ def check_export_folder(encoder: Encoder, folder: Path, overwrite: bool) -> None
     loaded = Path(source(encoder)).resolve()
     if source(encoder) and loaded.is_relative_to(folder.resolve()):
         raise FileExistsError(f"{folder} holds the weights that are being exported: choose another folder")
-    if not any((folder / name).is_file() for name in WEIGHTS.values()):
-        raise FileExistsError(f"{folder} holds files but no model, so it is not replaced: choose another folder")
 
 
 def source(encoder: Encoder) -> str:

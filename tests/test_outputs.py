@@ -1,0 +1,191 @@
+"""What is written: never over what somebody else made, never by two at once, and nothing half-written is left."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pandas as pd
+import pytest
+from conftest import tiny_encoder
+from typer.testing import CliRunner
+
+from twodmse.cli import app
+from twodmse.files import atomic_file, atomic_folder, locked, no_formula, write_table
+
+HOLD = """
+import sys, time
+from twodmse.files import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def run(*args):
+    return CliRunner().invoke(app, [str(a) for a in args], terminal_width=200)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return tiny_encoder().save(tmp_path / "model")
+
+
+@pytest.fixture
+def scored(tmp_path, pairs):
+    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    return tmp_path / "pairs.csv"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_links_are_followed_and_stay(tmp_path):
+    (tmp_path / "target.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("target.csv")
+    with atomic_file(tmp_path / "link.csv") as work:
+        work.write_text("new")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "target.csv").read_text() == "new"
+    (tmp_path / "nowhere.csv").symlink_to("missing.csv")
+    with (
+        pytest.raises(FileExistsError, match=r"is a link to .*missing\.csv, which does not exist"),
+        atomic_file(tmp_path / "nowhere.csv"),
+    ):
+        pass
+    assert names(tmp_path) == ["link.csv", "nowhere.csv", "target.csv"]
+
+
+def test_a_linked_model_folder_is_followed(tmp_path, model):
+    (tmp_path / "link").symlink_to("model")
+    tiny_encoder(layers=2).save(tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert '"num_hidden_layers": 2' in (model / "config.json").read_text()
+    assert names(tmp_path) == ["link", "model"]
+
+
+@pytest.mark.parametrize("option", ["--out", "--picture"])
+def test_pipes_and_devices_are_refused_even_to_overwrite(tmp_path, model, scored, option):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "null.png").symlink_to(os.devnull)
+    for name in ("pipe.png", "null.png"):
+        result = run("grid", model, "--tasks", scored, "--dims", 8, option, tmp_path / name, "--overwrite")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "device, pipe or socket" in result.stderr
+    assert stat.S_ISFIFO((tmp_path / "pipe.png").stat().st_mode)
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert run("export", model, "--out", tmp_path / "pipe.png", "--overwrite").exit_code == 1
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path, model):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.txt").write_text("years of work")
+    (tmp_path / "own" / "model.safetensors").write_text("of another tool")
+    with pytest.raises(FileExistsError, match="no model that twodmse wrote"):
+        tiny_encoder().save(tmp_path / "own", overwrite=True)
+    assert run("export", model, "--out", tmp_path / "own", "--overwrite").exit_code == 1
+    assert names(tmp_path / "own") == ["model.safetensors", "thesis.txt"]
+
+
+def test_what_appears_meanwhile_is_not_replaced(tmp_path):
+    with ExitStack() as stack:
+        stack.enter_context(pytest.raises(FileExistsError, match=r"t\.csv exists"))
+        stack.enter_context(atomic_file(tmp_path / "t.csv", overwrite=False)).write_text("ours")
+        (tmp_path / "t.csv").write_text("theirs")
+    with ExitStack() as stack:
+        stack.enter_context(pytest.raises(FileExistsError, match="not empty"))
+        stack.enter_context(atomic_folder(tmp_path / "f"))
+        (tmp_path / "f").mkdir()
+        (tmp_path / "f" / "theirs").write_text("")
+    assert (tmp_path / "t.csv").read_text() == "theirs"
+    assert names(tmp_path) == ["f", "t.csv"]
+    assert names(tmp_path / "f") == ["theirs"]
+
+
+def test_of_two_processes_the_second_is_refused_and_a_dead_one_holds_nothing(tmp_path, model, scored):
+    held = [tmp_path / "new" / "g.csv", tmp_path / "small"]
+    holders = [subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE, text=True) for path in held]
+    assert [holder.stdout.readline() for holder in holders] == ["held\n"] * 2
+    commands = [
+        ["grid", model, "--tasks", scored, "--dims", 8, "--out", held[0]],
+        ["export", model, "--layer", 1, "--out", held[1]],
+    ]
+    for command in commands:
+        result = run(*command)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "is being written by another process" in result.stderr
+    for holder in holders:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    for command in commands:
+        assert run(*command).exit_code == 0
+    assert names(tmp_path) == ["model", "new", "pairs.csv", "small"]
+    assert names(tmp_path / "new") == ["g.csv"]
+
+
+def test_a_lock_leaves_no_folder_behind(tmp_path):
+    with locked(tmp_path / "a" / "b" / "c"):
+        assert names(tmp_path / "a" / "b") == [".c.lock"]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["pic", ".png", "a.xyz", "a.pgf", "sub/"])
+def test_a_picture_says_its_format_before_the_work(tmp_path, model, scored, name):
+    result = run("grid", model, "--tasks", scored, "--dims", 8, "--picture", f"{tmp_path}/{name}")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "it must end in one of .png" in result.stderr
+    assert names(tmp_path) == ["model", "pairs.csv"]
+
+
+def test_one_file_cannot_hold_table_and_picture(tmp_path, model, scored):
+    (tmp_path / "x.png").write_text("")
+    (tmp_path / "y.png").symlink_to("x.png")
+    result = run(
+        "grid", model, "--tasks", scored, "--out", tmp_path / "x.png", "--picture", tmp_path / "y.png", "--overwrite"
+    )
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "--out and --picture" in result.stderr
+
+
+def test_spreadsheets_run_no_text_of_a_table(tmp_path):
+    write_table(pd.DataFrame({"task": ["=1+2", "@x", "stsb"], "low": [-1.5, 2.0, 3.0]}), tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "task,low\n'=1+2,-1.5\n'@x,2.0\nstsb,3.0\n"
+    assert [no_formula(value) for value in ("-a", "a-", -1)] == ["'-a", "a-", -1]
+
+
+def start(*args, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "no such backend"}
+    command = [sys.executable, "-m", "twodmse", *map(str, args)]
+    pipes = {"stderr": subprocess.PIPE, "text": True, "env": environment}
+    return subprocess.Popen(command, **pipes, **({"stdout": subprocess.PIPE} | options))
+
+
+def test_a_closed_output_is_exit_code_1():
+    read, write = os.pipe()
+    process = start("recipes", stdout=write)
+    os.close(write)
+    os.close(read)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (1, "twodmse: the output was closed before all of it was written\n")
+
+
+def test_a_picture_needs_no_display(tmp_path, model, scored):
+    process = start("grid", model, "--tasks", scored, "--dims", 8, "--picture", tmp_path / "p.pdf")
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert (tmp_path / "p.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_stopped_export_leaves_nothing_and_says_so(tmp_path, model, number, word):
+    process = start("export", model, "--format", "onnx", "--out", tmp_path / "o")
+    while process.poll() is None and not any(path.name.startswith(".o-") for path in tmp_path.iterdir()):
+        pass
+    process.send_signal(number)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (1, f"twodmse: {word}; nothing half-written is left\n")
+    assert names(tmp_path) == ["model"]
