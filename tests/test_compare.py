@@ -28,8 +28,7 @@ SETS = {"one": scored("one", 5), "two": scored("two", 6, n=50)}
 
 @pytest.fixture
 def sets(monkeypatch):
-    for module in ("twodmse.evaluation.compare", "twodmse.evaluation.grid"):
-        monkeypatch.setattr(f"{module}.load_pairs", SETS.__getitem__)
+    monkeypatch.setattr("twodmse.evaluation.grid.load_pairs", SETS.__getitem__)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import WORDS, sentences, tiny_encoder
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
-from twodmse.data.sets import TextSet, load_pairs, load_texts
+from twodmse.data.sets import TextSet, as_texts, distinct, load_pairs, load_texts
 from twodmse.training.batches import Collator, DistinctBatches, noised, vocabulary_words
 
 TRIPLETS = pd.DataFrame({"anchor": ["a man", "a dog"], "positive": ["the man", "the dog"], "negative": ["red", "blue"]})
@@ -142,3 +142,44 @@ def test_the_test_split_of_sick_is_refused_where_it_cannot_be_told(monkeypatch):
         served(*wrong)
         with pytest.raises(ValueError, match=r"sickr-test cannot be told from .* use sickr"):
             load_pairs("sickr-test")
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, Dataset.from_pandas, lambda t: t.to_dict("list")])
+def test_rows_in_memory_are_read_like_those_of_a_file(kind, tmp_path):
+    from_file = load_pairs(write(SCORED, tmp_path / "s.csv"))
+    here = as_texts(kind(SCORED), "mine")
+    assert (here.name, here.columns, here.gold.tolist()) == ("mine", from_file.columns, from_file.gold.tolist())
+    renamed = SCORED.rename(columns={"sentence1": "a", "score": "b"}).assign(c=1)
+    again = as_texts(kind(renamed), "mine", {"a": "sentence1", "b": "score"})
+    assert again.columns == here.columns
+    assert as_texts(here) is here
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        ("mini-nli", None, "mine is a str: give a TextSet, one split of a Dataset, or a DataFrame"),
+        (DatasetDict(train=Dataset.from_pandas(SCORED)), None, "mine is a DatasetDict"),
+        (SCORED.assign(score=None), None, "mine, row 1, column score is None"),
+        (SCORED, {"anchor": "sentence1"}, "mine has the columns sentence1, sentence2, score: anchor=sentence1 names"),
+        (SCORED, {"sentence1": "first"}, "one of anchor, positive, negative, sentence1, sentence2, score"),
+    ],
+)
+def test_rows_in_memory_that_cannot_be_used_are_refused(rows, columns, message):
+    with pytest.raises(ValueError, match=message):
+        as_texts(rows, "mine", columns)
+
+
+def test_columns_of_a_file_can_be_named(tmp_path):
+    path = write(TRIPLETS.rename(columns={"anchor": "premise"}), tmp_path / "t.tsv")
+    assert load_texts(path, columns={"premise": "anchor"}).columns[0] == ("a man", "a dog")
+    with pytest.raises(ValueError, match="mini-nli has no configuration or split to choose"):
+        load_texts("mini-nli", split="train")
+    with pytest.raises(ValueError, match="the columns of mini-nli have their names already"):
+        load_texts("mini-nli", columns={"anchor": "positive"})
+
+
+def test_distinct_texts_and_the_rows_that_hold_them():
+    texts, first, second = distinct(TextSet("twice", (("b", "a", "b"), ("c", "b", "b"))))
+    assert texts == ["b", "a", "c"]
+    assert (first, second) == ([0, 1, 0], [2, 0, 0])

@@ -17,7 +17,7 @@ ARROWS = {  # room -> the rooms it may import; `files` and `version` are open to
     "plots": set(),
     "data": {"encoder"},
     "training": {"config", "data", "encoder", "evaluation", "objectives"},
-    "evaluation": {"data", "encoder"},
+    "evaluation": {"data", "encoder", "objectives"},
     "probes": {"data", "encoder", "evaluation", "objectives", "training"},
     "efficiency": {"config", "data", "encoder", "evaluation", "objectives", "training"},
     "export": {"data", "encoder"},

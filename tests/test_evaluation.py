@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import DIM, LAYERS
 from scipy.stats import rankdata, spearmanr
@@ -97,3 +98,19 @@ def test_default_dims_and_the_papers_tasks():
     assert evaluation.expand(["paper"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr"]
     assert evaluation.expand(["senteval"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr-test"]
     assert evaluation.expand(["paper", "senteval", "stsb"])[6:] == ["sickr", "sickr-test"]  # each once
+
+
+def test_tasks_in_memory_are_scored_like_those_of_a_file(encoder, pairs, tmp_path):
+    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
+    table.to_csv(tmp_path / "p.csv", index=False)
+    named, *others = (
+        sts_grid(encoder, tasks, [4, 32], resamples=0)
+        for tasks in ([str(tmp_path / "p.csv")], table, [pairs], [tmp_path / "p.csv", pairs, table])
+    )
+    for grid in others:
+        assert grid["spearman"].tolist() == named["spearman"].tolist() * (len(grid) // len(named))
+    assert others[2]["task"].unique().tolist() == [str(tmp_path / "p.csv"), "tiny-pairs", "task 3"]
+    with pytest.raises(ValueError, match="two tasks are called tiny-pairs"):
+        sts_grid(encoder, [pairs, pairs])
+    with pytest.raises(ValueError, match="task 1 has no scores"):
+        sts_grid(encoder, [table[["sentence1", "sentence2"]].set_axis(["anchor", "positive"], axis=1)])

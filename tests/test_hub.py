@@ -77,6 +77,32 @@ def test_training_on_all_nli_from_a_hub_model(hub, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+ANY = """
+from twodmse import load_pairs, load_texts
+first = load_texts("hub:mteb/stsbenchmark-sts", split="validation")
+print(first.columns == load_texts("stsb-validation").columns)
+again = load_pairs("hub:mteb/stsbenchmark-sts", columns={"sentence1": "sentence2", "sentence2": "sentence1"})
+stsb = load_pairs("stsb")
+print(again.columns == stsb.columns[::-1], (again.gold == stsb.gold).all())
+print(len(load_texts("hub:sentence-transformers/all-nli", config="triplet", split="dev[:50]")))
+for wrong in ({"split": "tests"}, {"config": "nothing"}):
+    try:
+        load_texts("hub:mteb/stsbenchmark-sts", **wrong)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_any_set_of_the_hub(hub, tmp_path):
+    result = subprocess.run([sys.executable, "-c", ANY], env=hub, cwd=tmp_path, capture_output=True, text=True)
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["True", "True True", "50"], result.stderr
+    assert all(line.startswith("hub:mteb/stsbenchmark-sts could not be read: ") for line in lines[3:])
+    assert len(lines) == 5
+    assert "validation" in lines[3]
+    assert "default" in lines[4]
+
+
 def test_what_the_hub_does_not_have_is_one_line(hub, tmp_path):
     result = twodmse(hub, "grid", "owner/absent", cwd=tmp_path)
     assert result.returncode == 1

@@ -3,9 +3,10 @@
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ HUB_SETS = {name: (repo, None, "test") for name, repo in STS_TASKS.items()} | {
 }
 TRIPLET = ("anchor", "positive", "negative")
 PAIR = ("anchor", "positive")
+HUB = "hub:"  # begins the name of any set of the hub
 SCORED = ("sentence1", "sentence2", "score")
 SCORE_NAMES = ("score", "label", "similarity", "similarity_score")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -78,31 +80,81 @@ class TextSet:
         return found.hexdigest()
 
 
-def load_texts(name: str | Path) -> TextSet:
-    """A data set by name (bundled or hub) or by path (CSV, TSV, JSON lines, parquet).
+def load_texts(
+    name: str | Path, config: str | None = None, split: str | None = None, columns: Mapping[str, str] | None = None
+) -> TextSet:
+    """A data set by name (bundled or hub), any set of the hub, or by path (CSV, TSV, JSON lines, parquet).
 
     Names: sts12 sts13 sts14 sts15 sts16 stsb sickr (test sets), sickr-test (the test split of SICK: 4,927 of the 9,927
     pairs of sickr), stsb-validation, stsb-train, all-nli (hub); mini-sts (test), mini-sts-validation, mini-nli
-    (bundled). A file needs the columns anchor, positive[, negative], or sentence1, sentence2, score.
+    (bundled). ``hub:owner/name`` is any set of the hub. A file or such a set needs the columns anchor, positive[,
+    negative], or sentence1, sentence2, score.
+
+    Args:
+        name: of the set, or a path.
+        config: of a ``hub:`` set, where it has several.
+        split: of a ``hub:`` set; None is train.
+        columns: of a ``hub:`` set or a file: its own name of a column -> the name above.
 
     Raises:
         ValueError: for an unknown name, or rows that cannot be used; the row and the value are named.
         FileNotFoundError: for a missing file, or a hub that cannot be reached.
     """
     name = str(name)
+    if name.startswith(HUB):
+        rows = _from_hub(name, name.removeprefix(HUB), config, split or "train")
+        return as_texts(rows, name, columns)
+    if config is not None or split is not None:
+        raise ValueError(f"{name} has no configuration or split to choose: only {HUB}owner/name has")
+    if columns and Path(name).suffix.lower() not in READERS:
+        raise ValueError(f"the columns of {name} have their names already: leave columns out")
     if name == "mini-nli":
         return check_rows(name, columns_of(mini_nli()))
     if name in ("mini-sts", "mini-sts-validation"):
         return check_rows(name, columns_of(mini_sts("validation" if name.endswith("validation") else "test")))
     if name in HUB_SETS:
-        rows = _from_hub(name)
+        rows = _from_hub(name, *HUB_SETS[name])
         rows = check_sick_test(rows) if name == "sickr-test" else rows
         return check_rows(name, {column: rows[column][:] for column in rows.column_names})
     path = Path(name)
     if path.suffix.lower() in READERS:
-        return check_rows(name, read_columns(path))
+        return as_texts(read_columns(path), name, columns)
     known = ", ".join(["mini-nli", "mini-sts", "mini-sts-validation", *HUB_SETS])
-    raise ValueError(f"unknown data set {name!r}: choose one of {known}, or a file ending in {', '.join(READERS)}")
+    raise ValueError(
+        f"unknown data set {name!r}: choose one of {known}, {HUB}owner/name, or a file ending in {', '.join(READERS)}"
+    )
+
+
+def as_texts(rows: Any, name: str = "own", columns: Mapping[str, str] | None = None) -> TextSet:
+    """Rows at hand as a data set.
+
+    Args:
+        rows: a TextSet, a Dataset of `datasets`, a DataFrame, or a dictionary of columns, named as in `load_texts`.
+        name: what to call it.
+        columns: its own name of a column -> that of `load_texts`.
+
+    Raises:
+        ValueError: for rows of another kind, or that cannot be used; the row and the value are named.
+    """
+    if isinstance(rows, TextSet):
+        return rows
+    names = getattr(rows, "column_names", getattr(rows, "columns", rows))
+    if isinstance(rows, str) or not hasattr(rows, "__getitem__") or (names is not rows and isinstance(names, dict)):
+        raise ValueError(f"{name} is a {type(rows).__name__}: give a TextSet, one split of a Dataset, or a DataFrame")
+    table, new_names = {str(column): list(rows[column]) for column in names}, columns or {}
+    for old, new in new_names.items():
+        if old not in table or new not in (*TRIPLET, *SCORED):
+            raise ValueError(
+                f"{name} has the columns {', '.join(table)}: {old}={new} names one of them and then what it is, "
+                f"one of {', '.join((*TRIPLET, *SCORED))}"
+            )
+    return check_rows(name, {new_names.get(column, column): values for column, values in table.items()})
+
+
+def distinct(texts: TextSet) -> tuple[list[str], *tuple[list[int], ...]]:
+    """The n different texts of a set, and for each of its columns the numbers among them of its texts, row by row."""
+    place = {text: i for i, text in enumerate(dict.fromkeys(chain.from_iterable(texts.columns)))}
+    return list(place), *([place[text] for text in column] for column in texts.columns)
 
 
 def columns_of(rows: list[dict[str, Any]]) -> Columns:
@@ -110,26 +162,37 @@ def columns_of(rows: list[dict[str, Any]]) -> Columns:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def load_pairs(name: str | Path) -> TextSet:
-    """A scored set, as `load_texts`.
+def load_pairs(
+    name: str | Path, config: str | None = None, split: str | None = None, columns: Mapping[str, str] | None = None
+) -> TextSet:
+    """A scored set, as `load_texts`; of a ``hub:`` set, None is the split test.
 
     Raises:
         ValueError: also if the set has no scores.
     """
-    texts = load_texts(name)
+    return scored(load_texts(name, config, split or ("test" if str(name).startswith(HUB) else None), columns))
+
+
+def scored(texts: TextSet) -> TextSet:
+    """The same set, if it has scores.
+
+    Raises:
+        ValueError: if it has none.
+    """
     if texts.gold is None:
-        raise ValueError(f"{name} has no scores: evaluation needs the columns {', '.join(SCORED)}")
+        raise ValueError(f"{texts.name} has no scores: evaluation needs the columns {', '.join(SCORED)}")
     return texts
 
 
-def _from_hub(name: str) -> "Dataset":
+def _from_hub(name: str, repo: str, configuration: str | None, split: str) -> "Dataset":
     from datasets import load_dataset
 
-    repo, configuration, split = HUB_SETS[name]
     try:
         with _no_bars():
             return load_dataset(repo, configuration, split=split)
     except Exception as error:  # the hub's clients raise a different kind for each way a network can fail
+        if isinstance(error, ValueError) and name.startswith(HUB):  # it has no such configuration or split
+            raise ValueError(f"{name} could not be read: {error}") from error
         raise FileNotFoundError(
             f"{name} could not be read from the hub ({repo}, {type(error).__name__}): check the network, "
             "or use the bundled mini-nli and mini-sts, or a file"

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from twodmse.config import TrainConfig
-from twodmse.data.sets import TextSet, load_pairs, load_texts
+from twodmse.data.sets import TextSet, distinct, load_texts
 from twodmse.efficiency.costs import bundled_texts, cut_view
 from twodmse.efficiency.timing import half_range, need_peer, peak_memory, take_turns
 from twodmse.encoder.backbone import layer_path
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.storage import resolve
-from twodmse.evaluation.grid import check_grid, default_dims, expand, pairs_grid
+from twodmse.evaluation.grid import check_grid, default_dims, load_tasks, pairs_grid
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe
 from twodmse.objectives.summary import WITH_TEACHER, named, names
@@ -232,7 +232,7 @@ def bench_grid(
     """
     if peer:
         need_peer()
-    sets = [load_pairs(task) for task in expand(tasks)]
+    sets = load_tasks(tasks)
     encoder = Encoder.load(model)
     layers, dims = check_grid(encoder, None, default_dims(encoder.dim)[-6:] if dims is None else dims)
     loop = _peer_loop(model, encoder, dims) if peer else None
@@ -249,19 +249,19 @@ def bench_grid(
 def _grid_times(
     encoder: Encoder, pairs: TextSet, layers: list[int], dims: list[int], loop: PeerLoop | None, rounds: int
 ) -> dict[str, Any]:
-    distinct = list(dict.fromkeys(text for column in pairs.columns for text in column))
+    texts = distinct(pairs)[0]
     every = range(1, encoder.dim + 1)
     kept: dict[str, Any] = {}
 
     def all_dims(_: int = 0) -> None:
         pairs_grid(encoder, pairs, every, layers)
 
-    contenders = {"encode": lambda _: encoder.encode(distinct), "all_dims": all_dims}
+    contenders = {"encode": lambda _: encoder.encode(texts), "all_dims": all_dims}
     if loop is not None:
         contenders["grid"] = lambda _: kept.update(grid=pairs_grid(encoder, pairs, dims, layers))
         contenders["peer"] = lambda _: kept.update(peer=loop(pairs))
     seconds = take_turns(contenders, rounds, warm=0, title=pairs.name).median()
-    row = {"task": pairs.name, "texts": len(distinct), "encode_seconds": seconds["encode"]}
+    row = {"task": pairs.name, "texts": len(texts), "encode_seconds": seconds["encode"]}
     peak = peak_memory(all_dims)  # untimed: it gives memory back first, which slows what follows
     row |= {"all_dims_seconds": seconds["all_dims"], "all_dims_peak_bytes": peak}
     if loop is None:

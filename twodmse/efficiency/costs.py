@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from twodmse.data.sets import load_pairs
+from twodmse.data.sets import distinct, load_pairs
 from twodmse.efficiency.timing import half_range, peak_memory, take_turns
 from twodmse.encoder.encoder import Encoder, check_texts
-from twodmse.evaluation.grid import check_grid, column_ranks, expand, rank_correlation
+from twodmse.evaluation.grid import check_grid, column_ranks, load_tasks, rank_correlation
 from twodmse.evaluation.quantise import VECTOR_PRECISIONS, precision_scores, vector_bytes
 
 
@@ -83,7 +83,7 @@ def layer_costs(
 
 def bundled_texts() -> list[str]:
     """The distinct sentences of the bundled test pairs."""
-    return list(dict.fromkeys(text for column in load_pairs("mini-sts").columns for text in column))
+    return distinct(load_pairs("mini-sts"))[0]
 
 
 def cut_view(encoder: Encoder, layer: int) -> Encoder:
@@ -139,11 +139,9 @@ def quantised_grid(
     """
     layers, dims = check_grid(encoder, layers, dims)
     rows = []
-    for pairs in [load_pairs(task) for task in expand(tasks)]:
-        first, second = pairs.columns
-        place = {text: i for i, text in enumerate(dict.fromkeys(first + second))}
-        left, right = [place[t] for t in first], [place[t] for t in second]
-        states = encoder.states(list(place))  # (N+1, n, D)
+    for pairs in load_tasks(tasks):
+        texts, left, right = distinct(pairs)
+        states = encoder.states(texts)  # (N+1, n, D)
         gold = rankdata(pairs.gold)  # (P,)
         for layer in layers:
             values = {}

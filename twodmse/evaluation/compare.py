@@ -1,21 +1,21 @@
 """Comparing grids: two encoders over the same resamples of pairs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from twodmse.data.sets import TextSet, load_pairs
+from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import (
     RESAMPLES,
-    cell_cosines,
     check_grid,
-    column_ranks,
     default_dims,
-    expand,
+    load_tasks,
     rank_correlation,
+    ranked_cells,
     resample_counts,
     resampled_correlations,
 )
@@ -25,7 +25,7 @@ from twodmse.evaluation.published import MEAN, MEANS
 def compare_models(
     first: Encoder,
     second: Encoder,
-    tasks: Sequence[str] = ("mini-sts",),
+    tasks: Sequence[Any] = ("mini-sts",),
     dims: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     resamples: int = RESAMPLES,
@@ -64,7 +64,7 @@ def compare_models(
         wanted = check_grid(encoder, layers, dims)
     layers, dims = wanted
     tables, every = [], []
-    for pairs in [load_pairs(task) for task in expand(tasks)]:
+    for pairs in load_tasks(tasks):
         counts = resample_counts(len(pairs), resamples, pairs.name)
         scores, draws = zip(*(cell_draws(e, pairs, layers, dims, counts) for e in (first, second)), strict=True)
         every.append((*scores, draws[1] - draws[0]))
@@ -88,14 +88,9 @@ def cell_draws(
     Returns:
         (L, K) and (L, R, K).
     """
-    distinct = list(dict.fromkeys(pairs.columns[0] + pairs.columns[1]))
-    place = {text: i for i, text in enumerate(distinct)}
-    left, right = ([place[text] for text in column] for column in pairs.columns)
-    states = encoder.states(distinct)  # (N+1, n, D)
     gold = rankdata(pairs.gold)  # (P,)
     scores, draws = [], []
-    for layer in layers:
-        ranks = column_ranks(cell_cosines(states[layer], left, right, dims))  # (P, K)
+    for _, ranks in ranked_cells(encoder, pairs, layers, dims):  # (P, K)
         scores.append(100 * rank_correlation(ranks, gold))  # (K,)
         draws.append(100 * resampled_correlations(ranks, gold, counts))  # (R, K)
     return np.stack(scores), np.stack(draws)

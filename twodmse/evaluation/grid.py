@@ -2,23 +2,26 @@
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from twodmse.data.sets import TASK_GROUPS, TextSet, load_pairs
+from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, distinct, load_pairs, scored
 from twodmse.encoder.encoder import Encoder
+from twodmse.objectives.recipes import doubling
 
 RESAMPLES = 1000
 
 
 def sts_grid(
     encoder: Encoder,
-    tasks: Sequence[str] = ("mini-sts",),
+    tasks: Sequence[Any] = ("mini-sts",),
     dims: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     resamples: int = RESAMPLES,
@@ -28,7 +31,7 @@ def sts_grid(
     Args:
         encoder: the encoder.
         tasks: names that `load_texts` knows, or paths; ``"paper"`` stands for the seven sets of the paper,
-            ``"senteval"`` for the same with SICK-R on its own test split.
+            ``"senteval"`` for the same with SICK-R on its own test split; or sets in memory, as `as_texts`.
         dims: cut widths; None means the doubling ones from 8 and the full width. ``range(1, D + 1)`` is allowed.
         layers: layer numbers; None means 1..N. Layer 0 may be probed.
         resamples: of the bootstrap behind ``low`` and ``high``; 0 leaves them out (NaN).
@@ -41,8 +44,28 @@ def sts_grid(
         ValueError: for a layer or dim out of range, or an unknown task, before anything is encoded.
     """
     layers, dims = check_grid(encoder, layers, dims)
-    tables = [pairs_grid(encoder, pairs, dims, layers, resamples) for pairs in [load_pairs(t) for t in expand(tasks)]]
+    tables = [pairs_grid(encoder, pairs, dims, layers, resamples) for pairs in load_tasks(tasks)]
     return pd.concat(tables, ignore_index=True)
+
+
+def load_tasks(tasks: Sequence[Any]) -> list[TextSet]:
+    """The scored sets of a list of tasks: names and paths, each once, as `expand`; sets in memory as they are.
+
+    Raises:
+        ValueError: for an unknown task, one without scores, or two of one name.
+    """
+    tasks = [tasks] if isinstance(tasks, str) or not isinstance(tasks, Sequence) else tasks
+    known: dict[str, TextSet | None] = {}
+    for number, task in enumerate(tasks, 1):
+        if isinstance(task, str | Path):
+            known |= dict.fromkeys(expand([str(task)]))
+        else:
+            texts = scored(as_texts(task, f"task {number}"))
+            if texts.name in known:
+                raise ValueError(f"two tasks are called {texts.name}: give one of them another name")
+            known[texts.name] = texts
+    expand(list(known))  # refuses an empty list
+    return [load_pairs(name) if texts is None else texts for name, texts in known.items()]
 
 
 def expand(tasks: Sequence[str]) -> list[str]:
@@ -75,30 +98,33 @@ def check_grid(
 
 def default_dims(dim: int) -> list[int]:
     """8, 16, 32, ... below D, and D."""
-    return [d for d in (8 * 2**i for i in range(32)) if d < dim] + [dim]
+    return sorted({*doubling(dim), dim})
 
 
 def pairs_grid(
     encoder: Encoder, pairs: TextSet, dims: Sequence[int], layers: Sequence[int], resamples: int = RESAMPLES
 ) -> pd.DataFrame:
     """The grid of one set of scored pairs; arguments and columns as `sts_grid`, dims and layers ascending."""
-    first, second = pairs.columns
-    distinct = list(dict.fromkeys(first + second))
-    place = {text: i for i, text in enumerate(distinct)}
-    left, right = [place[t] for t in first], [place[t] for t in second]
-    states = encoder.states(distinct)  # (N+1, n, D)
     gold = rankdata(pairs.gold)  # (P,)
     draws = resample_counts(len(pairs), resamples, pairs.name)
     rows = []
-    for layer in layers:
-        scores = cell_cosines(states[layer], left, right, dims)  # (P, K)
-        ranks = column_ranks(scores)  # (P, K)
+    for layer, ranks in ranked_cells(encoder, pairs, layers, dims):  # (P, K)
         values = 100 * rank_correlation(ranks, gold)  # (K,)
         low, high = bootstrap(ranks, gold, draws)  # (K,) each
         rows += [
             (pairs.name, layer, dim, *cell, len(pairs)) for dim, *cell in zip(dims, values, low, high, strict=True)
         ]
     return pd.DataFrame(rows, columns=["task", "layer", "dim", "spearman", "low", "high", "n"])
+
+
+def ranked_cells(
+    encoder: Encoder, pairs: TextSet, layers: Sequence[int], dims: Sequence[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Each layer with the ranks (P, K) of its pairs' cosines at every dim, from one encoding."""
+    texts, left, right = distinct(pairs)
+    states = encoder.states(texts)  # (N+1, n, D)
+    for layer in layers:
+        yield layer, column_ranks(cell_cosines(states[layer], left, right, dims))
 
 
 def cell_cosines(vectors: np.ndarray, left: Sequence[int], right: Sequence[int], dims: Sequence[int]) -> np.ndarray:

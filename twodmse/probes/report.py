@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from twodmse.data.sets import TextSet
+from twodmse.data.sets import TextSet, distinct
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import check_grid
 from twodmse.objectives.recipes import Recipe
@@ -68,13 +68,6 @@ def probe_encoder(
     }
     tables = {name: probe() for name, probe in tqdm(probes.items(), desc="probe", unit="probe")}
     return tables | {"gradient_conflict": conflict}
-
-
-def distinct(pairs: TextSet) -> tuple[list[str], list[int], list[int]]:
-    """The n different texts of a set of pairs, and the number among them of each pair's left and right text."""
-    first, second = pairs.columns
-    place = {text: i for i, text in enumerate(dict.fromkeys(first + second))}
-    return list(place), [place[text] for text in first], [place[text] for text in second]
 
 
 def _both_kinds(states: np.ndarray, dims: Sequence[int]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from twodmse.config import TrainConfig
-from twodmse.data.sets import load_pairs, load_texts
+from twodmse.data.sets import distinct, load_pairs, load_texts
 from twodmse.efficiency.timing import processor
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.compare import cell_draws
@@ -164,7 +164,7 @@ def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: Mapp
     cells, draws = score(plan, encoder, layers)
     held_out = load_pairs(plan.validation)
     validation = pairs_grid(encoder, held_out, plan.dims, layers, resamples=0)
-    texts = list(dict.fromkeys(text for column in held_out.columns for text in column))
+    texts = distinct(held_out)[0]
     facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": plan.steps if seconds else 0}
     for table, rows in {CELLS: cells, DRAWS: draws, KL: layer_kl(encoder, texts)}.items():
         add_rows(table_path(out, table), tagged(rows, facts), work)

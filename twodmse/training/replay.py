@@ -3,14 +3,14 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from twodmse.config import TrainConfig
-from twodmse.data.sets import load_pairs
 from twodmse.encoder.encoder import Encoder
-from twodmse.evaluation.grid import check_grid, expand, pairs_grid
+from twodmse.evaluation.grid import check_grid, load_tasks, pairs_grid
 from twodmse.training.checkpoints import fault
 from twodmse.training.trainer import CONFIG_FILE
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 def replay_grid(
     folder: str | Path,
-    tasks: Sequence[str] = ("mini-sts-validation",),
+    tasks: Sequence[Any] = ("mini-sts-validation",),
     dims: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     resamples: int = 0,
@@ -45,7 +45,7 @@ def replay_grid(
     config = TrainConfig.read(folder / CONFIG_FILE)
     encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
     layers, dims = check_grid(encoder, layers, dims)
-    pairs = [load_pairs(task) for task in expand(tasks)]
+    pairs = load_tasks(tasks)
     tables = []
     for step, path in tqdm({0: None, **models}.items(), desc="replay", unit="model"):
         encoder = encoder if path is None else Encoder.load(path)

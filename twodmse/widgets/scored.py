@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from twodmse.data.sets import TextSet
+from twodmse.data.sets import TextSet, distinct
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import cell_cosines, check_grid, column_ranks, rank_correlation
 from twodmse.evaluation.quantise import vector_bytes
@@ -45,11 +45,8 @@ class Scatter(CellView):
 
     def encode(self) -> None:
         """The states of all texts of the pairs."""
-        first, second = self.pairs.columns
-        distinct = list(dict.fromkeys(first + second))
-        place = {text: i for i, text in enumerate(distinct)}
-        self.rows = [place[t] for t in first], [place[t] for t in second]
-        self.states = self.states_of(distinct)  # name -> (N+1, n, D)
+        texts, *self.rows = distinct(self.pairs)
+        self.states = self.states_of(texts)  # name -> (N+1, n, D)
         self.texts = tuple(distinct)
         self.full = self.scores(self.states_of.num_layers, self.states_of.dim)
 
