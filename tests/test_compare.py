@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from twodmse.cli import app
 from twodmse.data.sets import STS_TASKS, TextSet
 from twodmse.encoder.encoder import Encoder
-from twodmse.evaluation import compare, published, records
+from twodmse.evaluation import published, records
 from twodmse.evaluation.compare import compare_models, overall
 from twodmse.evaluation.grid import resample_counts, sts_grid
 from twodmse.evaluation.published import minus_published, published_grid, published_names
@@ -78,7 +78,7 @@ def test_a_model_does_not_differ_from_itself_and_differs_from_its_opposite(sets,
     assert not same["significant"].any()
     cosine = {id(models[0]): 1.0, id(models[1]): -1.0}
     pairs = SETS["one"]
-    monkeypatch.setattr(compare, "cell_cosines", lambda sign, *_: sign * rankdata(pairs.gold)[:, None])
+    monkeypatch.setattr("twodmse.evaluation.grid.cell_cosines", lambda sign, *_: sign * rankdata(pairs.gold)[:, None])
     for model in models:
         monkeypatch.setattr(model, "states", lambda _, model=model: [cosine[id(model)]] * 2)
     apart = compare_models(*models, ["one"], dims=[DIM], layers=[1], resamples=100)

@@ -47,7 +47,7 @@ class Scatter(CellView):
         """The states of all texts of the pairs."""
         texts, *self.rows = distinct(self.pairs)
         self.states = self.states_of(texts)  # name -> (N+1, n, D)
-        self.texts = tuple(distinct)
+        self.texts = tuple(texts)
         self.full = self.scores(self.states_of.num_layers, self.states_of.dim)
 
     def shown(self) -> tuple[str, ...]:
