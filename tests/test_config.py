@@ -1,5 +1,7 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from twodmse import RECIPES, TrainConfig
@@ -28,11 +30,15 @@ def test_unknown_keys_are_refused_with_a_hint():
         ("lr", "fast"),
         ("warmup", 1.0), ("precision", "fp16"), ("dims", (0,)), ("dims", ("a",)), ("mix", (1, 2)), ("mix", (0, 0, 0)),
         ("first_lr", 0),
+        ("dims", 16), ("dims", None), ("dims", "16"), ("mix", 1), ("recipe", ["mrl"]), ("recipe", 2), ("data", 5),
+        ("data", None), ("data", ""), ("out", None), ("pooling", ""), ("pooling", "max"), ("scale", 1e30),
+        ("max_length", 2), ("lr", 1e300), ("first_lr", 1e300), ("seed", 2**32), ("steps", 10**30), ("keep", "2"),
+        ("log_every", 101), ("weight_decay", float("inf")), ("teacher", 3), ("lr", True), ("noise", [0.5]),
         ("seed", -1), ("dropout", 1.0), ("temperature", 0), ("alignment", "no"), ("save_every", 0),
     ],
 )  # fmt: skip
 def test_bad_values_name_the_field_and_the_value(field, value):
-    with pytest.raises(ValueError, match=rf"^{field} is .*: it must be"):
+    with pytest.raises(ValueError, match=rf"^{field}(\[\d+\])? is .*: it must be"):
         TrainConfig(**{field: value})
 
 
@@ -91,3 +97,34 @@ def test_a_stored_config_is_read_without_what_has_no_effect_in_it(tmp_path, capl
     (tmp_path / "config.json").write_text(json.dumps(stored))
     assert TrainConfig.read(tmp_path / "config.json") == TrainConfig(recipe="full", steps=7)
     assert "compress_dim is left out: recipe 'full' does not use it" in caplog.text
+
+
+def test_paths_and_numbers_of_numpy_are_taken():
+    config = TrainConfig(
+        data=Path("a.csv"), out=Path("runs/a"), steps=np.int64(7), dims=np.array([8, 16]), lr=np.float32(0.5)
+    )
+    assert (config.data, config.out, config.steps, config.dims, config.lr) == ("a.csv", "runs/a", 7, (8, 16), 0.5)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no valid JSON"),
+        ("{", "no valid JSON"),
+        ("null", "is None: it must be an object"),
+        ("[]", r"is \(\): it must be an object"),
+        ('{"lr": NaN}', "holds NaN"),
+        ('{"recipe": [1]}', "recipe is .* it must be a text"),
+        ('{"steps": "7"}', "steps is '7': it must be an integer"),
+        ('{"stepz": 7}', "unknown config key 'stepz'"),
+        ("[" * 100_000, "nested too deep"),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_damaged_config_is_refused_by_file(tmp_path, content, message):
+    path = tmp_path / "train_config.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message) as caught:
+        TrainConfig.read(path)
+    assert str(path) in str(caught.value)

@@ -25,11 +25,12 @@ ARROWS = {  # room -> the rooms it may import; `files` and `version` are open to
     "explorer": {"encoder", "evaluation", "plots", "probes"},
     "sentence_transformers": {"data", "encoder", "evaluation", "objectives", "training"},
     "study": {"config", "data", "efficiency", "encoder", "evaluation", "objectives", "plots", "probes", "training"},
+    "checked": set(),
     "files": set(),
     "names": set(),
     "version": set(),
 }
-OPEN = {"files", "names", "version"}
+OPEN = {"checked", "files", "names", "version"}
 FREE = {"cli", "commands", "quickstart", "__init__", "__main__"}
 
 

@@ -4,17 +4,30 @@ import dataclasses
 import difflib
 import json
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
 
+from pydantic import Field
+
+from twodmse.checked import Count, Number, Text, checked, read_json
 from twodmse.objectives.recipes import PAIR_WEIGHT, RECIPES, recipe_settings, spec_of
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "fp32", "bf16")
+# What a setting may be, with its range.
+CountOr0 = Annotated[int, Field(ge=0, lt=2**31)]
+LearningRate = Annotated[Number, Field(gt=0, le=10)]
+Multiple = Annotated[Number, Field(gt=0, le=1000)]
+Part = Annotated[Number, Field(ge=0, le=1)]
+Pooling = Literal["mean", "cls", "last"]
+Precision = Literal["auto", "fp32", "bf16"]
+Scale = Annotated[Number, Field(gt=0, le=10_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Share = Annotated[Number, Field(ge=0, lt=1)]
+Temperature = Annotated[Number, Field(ge=1e-6, le=1e6)]
+Weight = Annotated[Number, Field(ge=0, le=1e6)]
 
 
 @dataclass(frozen=True)
@@ -30,77 +43,58 @@ class TrainConfig:
         ValueError: for a value that cannot work; the message names the field, the value and what would be right.
     """
 
-    recipe: str = "2dmse"  # what is trained: see `twodmse recipes`
-    data: str = "mini-nli"  # mini-nli, all-nli, stsb-train, or a CSV, TSV, JSON lines or parquet file
-    backbone: str = "bundled"  # the encoder to start from: bundled, a hub id or a folder
-    out: str = "runs/train"  # folder of the run: model, history, checkpoints
+    recipe: Text = "2dmse"  # what is trained: see `twodmse recipes`
+    data: Text = "mini-nli"  # mini-nli, all-nli, stsb-train, or a CSV, TSV, JSON lines or parquet file
+    backbone: Text = "bundled"  # the encoder to start from: bundled, a hub id or a folder
+    out: Text = "runs/train"  # folder of the run: model, history, checkpoints
 
-    steps: int = 100  # optimizer steps; the data are gone through as often as that takes
-    batch_size: int = 64  # triplets or pairs a step, over all processes
-    lr: float = 4e-4  # peak learning rate of AdamW, after the warm-up, then falling linearly to 0; see above
-    first_lr: float = 1.0  # the first layer's learning rate as a multiple of lr, the last one's; even ratios between
-    warmup: float = 0.1  # share of the steps in which the learning rate rises
-    weight_decay: float = 0.0  # of AdamW; biases and norms are left out
-    max_grad_norm: float = 1.0  # gradients are scaled down to this norm; 0 leaves them alone
-    seed: int = 0  # of the data order, the dropout and the sampled layers and dims
-    precision: str = "auto"  # fp32, bf16 (autocast), or auto: bf16 where computed natively, fp16 on other GPUs
+    steps: Count = 100  # optimizer steps; the data are gone through as often as that takes
+    batch_size: Annotated[Count, Field(ge=2)] = 64  # triplets or pairs a step, over all processes
+    lr: LearningRate = 4e-4  # peak learning rate of AdamW, after the warm-up, then falling linearly to 0; see above
+    first_lr: Multiple = 1.0  # the first layer's learning rate as a multiple of lr, the last one's; even ratios between
+    warmup: Share = 0.1  # share of the steps in which the learning rate rises
+    weight_decay: Weight = 0.0  # of AdamW; biases and norms are left out
+    max_grad_norm: Weight = 1.0  # gradients are scaled down to this norm; 0 leaves them alone
+    seed: Seed = 0  # of the data order, the dropout and the sampled layers and dims
+    precision: Precision = "auto"  # fp32, bf16 (autocast), or auto: bf16 where computed natively, fp16 on other GPUs
 
-    pooling: str | None = None  # mean, cls, last; None keeps the backbone's own
-    max_length: int = 128  # tokens a text; longer ones are cut
-    chunks: int = 4  # parts a batch is cut into by length: less padding is computed, the gradient is the same
-    dropout: float | None = None  # overrides the backbone's dropout; None keeps it
+    pooling: Pooling | None = None  # mean, cls, last; None keeps the backbone's own
+    max_length: Annotated[Count, Field(ge=3)] = 128  # tokens a text; longer ones are cut
+    chunks: Count = 4  # parts a batch is cut into by length: less padding is computed, the gradient is the same
+    dropout: Share | None = None  # overrides the backbone's dropout; None keeps it
 
     order_dims: bool = False  # start from the same encoder with its coordinates reordered, the best for a cut first
-    noise: float = 0.0  # share of the words replaced in a copy of each row's last text, which the alignments see too
+    noise: Part = 0.0  # share of the words replaced in a copy of each row's last text, which the alignments see too
 
     loss: str = "auto"  # base loss of every cell: contrastive, cosent, angle, mix; auto fits the data
-    mix: tuple[float, float, float] = (1.0, 1.0, 1.0)  # weights of contrastive, cosent and angle under loss="mix"
-    scale: float = 20.0  # cosines are multiplied by this (1 / temperature) in the base loss
-    dims: tuple[int, ...] = ()  # dims the recipe draws from or trains; () is the recipe's own default
+    mix: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)  # weights of contrastive, cosent and angle under loss="mix"
+    scale: Scale = 20.0  # cosines are multiplied by this (1 / temperature) in the base loss
+    dims: tuple[Count, ...] = ()  # dims the recipe draws from or trains; () is the recipe's own default
 
     last_layer: bool = True  # 2dmse, and grid with a teacher: keep the base loss of the last layer
     alignment: bool = True  # 2dmse: keep the KL of the sampled layer to the last
     matryoshka: bool = True  # 2dmse: keep the cut dims
-    shallow_weight: float = 1.0  # 2dmse: multiplies the base loss of the sampled layer; lower spares the last layer
+    shallow_weight: Weight = 1.0  # 2dmse: multiplies the base loss of the sampled layer; lower spares the last layer
     two_passes: bool = False  # as the first version: the layers below the last come from a second forward pass
-    temperature: float | None = None  # of the alignment; None is the recipe's own
-    align_weight: float = 1.0  # multiplies the alignment's own weight
-    compress_dim: int = 128  # ese: width of the compression
-    teacher: str | None = None  # grid: the frozen encoder every cell is drawn to; None is the own last layer
-    hold_weight: float = 1.0  # grid with a teacher as wide as the backbone: of holding every layer's direction
-    pair_weight: float = 0.0  # grid with a teacher: of ranking the pairs within each row as the teacher does
-    cache_chunk: int = 0  # texts a chunk under gradient caching, for batches that do not fit in memory; 0 is off
+    temperature: Temperature | None = None  # of the alignment; None is the recipe's own
+    align_weight: Weight = 1.0  # multiplies the alignment's own weight
+    compress_dim: Count = 128  # ese: width of the compression
+    teacher: Text | None = None  # grid: the frozen encoder every cell is drawn to; None is the own last layer
+    hold_weight: Weight = 1.0  # grid with a teacher as wide as the backbone: of holding every layer's direction
+    pair_weight: Weight = 0.0  # grid with a teacher: of ranking the pairs within each row as the teacher does
+    cache_chunk: CountOr0 = 0  # texts a chunk under gradient caching, for batches that do not fit in memory; 0 is off
 
-    save_every: int = 100  # steps between checkpoints; each is a whole usable model
-    keep: int = 2  # newest checkpoints kept
-    log_every: int = 1  # steps between rows of history.csv
+    save_every: Count = 100  # steps between checkpoints; each is a whole usable model
+    keep: Count = 2  # newest checkpoints kept
+    log_every: Count = 1  # steps between rows of history.csv
 
     def __post_init__(self) -> None:
-        for name in ("dims", "mix"):  # lists come in from JSON and the command line
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("steps", "batch_size", "max_length", "chunks", "save_every", "keep", "log_every", "compress_dim"):
-            self._require(name, _is_int(getattr(self, name)) and getattr(self, name) >= 1, "an integer of at least 1")
-        self._require("batch_size", self.batch_size >= 2, "at least 2, for in-batch negatives")
-        self._require("cache_chunk", _is_int(self.cache_chunk) and self.cache_chunk >= 0, "an integer of at least 0")
+        for name, kind in get_type_hints(type(self), include_extras=True).items():
+            object.__setattr__(self, name, checked(kind, getattr(self, name), name))
         good = not (self.cache_chunk and self.two_passes)
         self._require("cache_chunk", good, "0 with two_passes, which needs both passes at once")
-        self._require("seed", _is_int(self.seed) and self.seed >= 0, "an integer of at least 0")
-        for name in ("lr", "first_lr", "scale"):
-            self._require(name, _is_real(getattr(self, name)) and getattr(self, name) > 0, "a number above 0")
-        for name in ("weight_decay", "max_grad_norm", "align_weight", "hold_weight", "pair_weight", "shallow_weight"):
-            self._require(name, _is_real(getattr(self, name)) and getattr(self, name) >= 0, "a number of at least 0")
-        self._require("warmup", _is_real(self.warmup) and 0 <= self.warmup < 1, "a share of the steps, 0 <= warmup < 1")
-        self._require("noise", _is_real(self.noise) and 0 <= self.noise <= 1, "a share of the words, 0 <= noise <= 1")
-        for name, low in (("dropout", 0), ("temperature", 1e-6)):
-            value = getattr(self, name)
-            good = value is None or (_is_real(value) and value >= low and (name != "dropout" or value < 1))
-            self._require(name, good, "None, or a number above 0 (dropout: 0 <= dropout < 1)")
-        self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
-        self._require("dims", all(_is_int(d) and d >= 1 for d in self.dims), "integers of at least 1")
-        good_mix = len(self.mix) == 3 and all(_is_real(w) and w >= 0 for w in self.mix) and sum(self.mix) > 0
-        self._require("mix", good_mix, "three weights of at least 0, not all 0: contrastive, cosent, angle")
-        for name in ("order_dims", "last_layer", "alignment", "matryoshka", "two_passes"):
-            self._require(name, isinstance(getattr(self, name), bool), "true or false")
+        self._require("mix", sum(self.mix) > 0, "three weights, not all 0: contrastive, cosent, angle")
+        self._require("log_every", self.log_every <= self.steps, f"at most steps, {self.steps}, or nothing is logged")
 
         for name, why in without_effect(dataclasses.asdict(self)).items():
             raise ValueError(f"{name} is {getattr(self, name)!r}: {why}, leave it at {DEFAULTS[name]!r}")
@@ -147,11 +141,15 @@ class TrainConfig:
     @classmethod
     def read(cls, path: str | Path) -> "TrainConfig":
         """The config stored in a JSON file; what has no effect in it is left out, with a warning."""
-        values = json.loads(Path(path).read_text())
-        unused = without_effect(DEFAULTS | values) if values.get("recipe", DEFAULTS["recipe"]) in RECIPES else {}
+        values = read_json(Path(path), dict[str, Any])
+        known = checked(Text, values.get("recipe", DEFAULTS["recipe"]), f"{path}: recipe") in RECIPES
+        unused = without_effect(DEFAULTS | values) if known else {}
         for name, why in unused.items():
             log.warning("%s: %s is left out: %s", path, name, why)
-        return cls.from_dict({name: value for name, value in values.items() if name not in unused})
+        try:
+            return cls.from_dict({name: value for name, value in values.items() if name not in unused})
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
@@ -217,11 +215,3 @@ PRESETS: dict[str, dict[str, Any]] = {
         "pair_weight": PAIR_WEIGHT,
     },
 }
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -80,8 +80,11 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         key, sign, value = setting.partition("=")
         if not sign:
             raise ValueError(f"--set {setting!r} has no '=': write KEY=VALUE, for example --set scale=30")
+        key = key.strip().replace("-", "_")
         try:
-            parsed[key.strip().replace("-", "_")] = json.loads(value)
+            parsed[key] = json.loads(value)
         except json.JSONDecodeError:
-            parsed[key.strip().replace("-", "_")] = value
+            parsed[key] = value
+        except RecursionError:
+            raise ValueError(f"--set {key}: its value is nested too deep") from None
     return parsed
