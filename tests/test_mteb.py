@@ -1,0 +1,206 @@
+"""mteb's tasks at every cell, on small ones built here: the scores are those of mteb on a cell that was cut out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import sentences, tiny_encoder
+
+mteb = pytest.importorskip("mteb", reason="needs mteb (the extra 'mteb')")
+pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+
+from datasets import Dataset, DatasetDict  # noqa: E402
+from mteb.abstasks.classification import AbsTaskClassification  # noqa: E402
+from mteb.abstasks.clustering import AbsTaskClustering  # noqa: E402
+from mteb.abstasks.pair_classification import AbsTaskPairClassification  # noqa: E402
+from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
+from mteb.abstasks.sts import AbsTaskSTS  # noqa: E402
+from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
+from sentence_transformers import SentenceTransformer  # noqa: E402
+
+from twodmse.data.sets import TextSet  # noqa: E402
+from twodmse.evaluation.grid import pairs_grid  # noqa: E402
+from twodmse.evaluation.mteb_cells import mteb_grid  # noqa: E402
+
+TEXTS = sentences(160, seed=5)
+GOLD = np.linspace(0, 5, 40)
+CELLS = [(1, 4), (2, 8), (4, 32)]
+
+
+def facts(kind, name, score, **more):
+    values = {
+        "name": name, "type": kind, "main_score": score, "description": name, "reference": None, "category": "t2t",
+        "dataset": {"path": "none/here", "revision": "1"}, "eval_splits": ["test"], "eval_langs": ["eng-Latn"],
+        "date": None, "domains": [], "task_subtypes": [], "license": None, "annotations_creators": None, "dialect": [],
+        "sample_creation": None, "bibtex_citation": "", "modalities": ["text"],
+    }  # fmt: skip
+    return TaskMetadata(**(values | more))
+
+
+class Sts(AbsTaskSTS):
+    metadata = facts("STS", "TinySTS", "cosine_spearman")
+    min_score, max_score = 0, 5
+
+    def load_data(self, **_):
+        columns = {"sentence1": TEXTS[:40], "sentence2": TEXTS[40:80], "score": GOLD}
+        self.dataset = DatasetDict(test=Dataset.from_dict(columns))
+        self.data_loaded = True
+
+
+class Pairs(AbsTaskPairClassification):
+    metadata = facts("PairClassification", "TinyPairs", "max_ap")
+
+    def load_data(self, **_):
+        columns = {"sentence1": TEXTS[:40], "sentence2": TEXTS[40:80], "labels": [i % 2 for i in range(40)]}
+        self.dataset = DatasetDict(test=Dataset.from_dict(columns))
+        self.data_loaded = True
+
+
+class Classes(AbsTaskClassification):
+    metadata = facts("Classification", "TinyClasses", "accuracy")
+    samples_per_label, n_experiments = 8, 3
+
+    def load_data(self, **_):
+        label = ["red" in text.split() for text in TEXTS]
+        parts = {"train": slice(0, 100), "test": slice(100, 160)}
+        self.dataset = DatasetDict(
+            {k: Dataset.from_dict({"text": TEXTS[v], "label": list(map(int, label[v]))}) for k, v in parts.items()}
+        )
+        self.data_loaded = True
+
+
+class Clusters(AbsTaskClustering):
+    metadata = facts("Clustering", "TinyClusters", "v_measure")
+    max_document_to_embed, max_fraction_of_documents_to_embed = 100, None
+
+    def load_data(self, **_):
+        labels = [len(text.split()) % 3 for text in TEXTS[:100]]
+        self.dataset = DatasetDict(test=Dataset.from_dict({"sentences": TEXTS[:100], "labels": labels}))
+        self.data_loaded = True
+
+
+class Retrieval(AbsTaskRetrieval):
+    metadata = facts("Retrieval", "TinyRetrieval", "ndcg_at_10")
+    ranked = None
+
+    def load_data(self, **_):
+        documents = [*TEXTS[40:119], ""]  # as corpora are: one of them is empty
+        corpus = [{"id": f"d{i}", "title": "", "text": text} for i, text in enumerate(documents)]
+        queries = [{"id": f"q{i}", "text": text} for i, text in enumerate(TEXTS[:20])]
+        relevant = {f"q{i}": {f"d{j}": 1 for j in (2 * i, 2 * i + 1)} for i in range(20)}
+        split = {"corpus": Dataset.from_list(corpus), "queries": Dataset.from_list(queries), "relevant_docs": relevant}
+        self.dataset = {"default": {"test": split | {"top_ranked": self.ranked}}}
+        self.data_loaded = True
+
+
+class Reranking(Retrieval):
+    metadata = facts("Reranking", "TinyReranking", "map_at_1000")
+    ranked = {f"q{i}": [f"d{j}" for j in range(2 * i, 2 * i + 10)] for i in range(20)}
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return tiny_encoder()
+
+
+@pytest.fixture
+def passes(encoder):
+    """How many texts went through the encoder."""
+    counted = []
+    hook = encoder.backbone.model.register_forward_pre_hook(
+        lambda _, args, kwargs: counted.append(len(kwargs["attention_mask"])), with_kwargs=True
+    )
+    yield counted
+    hook.remove()
+
+
+def alone(encoder, task, layer, dim, folder, prompts=None):
+    """mteb's score of a cell that was cut out and saved, run as anybody would run it; and the texts it encoded."""
+    model = SentenceTransformer(str(encoder.submodel(layer, dim).save(folder)), device="cpu", prompts=prompts)
+    counted = []
+    model.register_forward_pre_hook(lambda _, args: counted.append(len(args[0]["input_ids"])))
+    result = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
+    return 100 * result.task_results[0].get_score(), sum(counted)
+
+
+@pytest.mark.parametrize("kind", [Sts, Pairs, Classes, Clusters, Retrieval, Reranking])
+def test_the_score_of_a_cell_is_that_of_mteb_on_the_cell_cut_out(kind, encoder, tmp_path):
+    table = mteb_grid(encoder, [kind()], CELLS)
+    assert list(table.columns) == ["task", "layer", "dim", "spearman", "low", "high", "n", "metric"]
+    assert set(table["task"]) == {kind.metadata.name}
+    assert set(table["metric"]) == {kind.metadata.main_score}
+    assert table["spearman"].nunique() > 1
+    for layer, dim in CELLS[1:]:
+        score, _ = alone(encoder, kind(), layer, dim, tmp_path / f"{layer}-{dim}")
+        found = table.query(f"layer == {layer} and dim == {dim}")["spearman"].item()
+        assert found == pytest.approx(score, abs=0.01)
+
+
+def test_sts_is_the_grid_of_this_package(encoder):
+    found = mteb_grid(encoder, [Sts()])
+    pairs = TextSet("TinySTS", (tuple(TEXTS[:40]), tuple(TEXTS[40:80])), GOLD)
+    wanted = pairs_grid(encoder, pairs, [8, 16, 32], [1, 2, 3, 4], resamples=0)
+    pd.testing.assert_frame_equal(found[["task", "layer", "dim"]], wanted[["task", "layer", "dim"]])
+    np.testing.assert_allclose(found["spearman"], wanted["spearman"], atol=0.01)
+
+
+def test_each_text_is_encoded_once_for_all_cells(encoder, passes, tmp_path):
+    mteb_grid(encoder, [Sts(), Retrieval()], CELLS)
+    ours = sum(passes)
+    plain = sum(alone(encoder, task, 4, 32, tmp_path / task.metadata.name)[1] for task in (Sts(), Retrieval()))
+    assert ours == 80 + 100
+    assert ours <= 1.3 * plain
+
+
+def test_the_file_of_states_holds_the_wanted_layers_and_dims_alone(encoder, monkeypatch):
+    sizes = []
+    read = np.memmap
+
+    def watched(path, **options):
+        sizes.append((path.stat().st_size, options["shape"]))
+        return read(path, **options)
+
+    monkeypatch.setattr(np, "memmap", watched)
+    mteb_grid(encoder, [Sts()], [(2, 8), (3, 4)])
+    assert sizes[-1] == (80 * 2 * 8 * 4, (80, 2, 8))
+
+
+def test_prompts_are_put_where_mteb_puts_them(encoder, tmp_path):
+    prompts = {"query": "red house ", "document": "never ", "STS": "a big dog "}
+    for task in (Retrieval, Sts):
+        found = mteb_grid(encoder, [task()], [(4, 32)], prompts=prompts)["spearman"].item()
+        score, _ = alone(encoder, task(), 4, 32, tmp_path / task.metadata.name, prompts)
+        assert found == pytest.approx(score, abs=0.01)
+        assert found != pytest.approx(mteb_grid(encoder, [task()], [(4, 32)])["spearman"].item(), abs=0.01)
+
+
+def test_mtebs_own_result_files_are_written_and_read_again(encoder, passes, tmp_path):
+    first = mteb_grid(encoder, [Sts()], CELLS, results=tmp_path, name="tiny")
+    files = sorted(tmp_path.glob("results/twodmse__tiny-layer-*-dim-*/*/TinySTS.json"))
+    assert len(files) == 3
+    passes.clear()
+    again = mteb_grid(encoder, [Sts()], CELLS, results=tmp_path, name="tiny")
+    assert not passes
+    pd.testing.assert_frame_equal(again.drop(columns="n"), first.drop(columns="n"))
+    other = tiny_encoder("mpnet")
+    assert not mteb_grid(other, [Sts()], CELLS, results=tmp_path, name="tiny")["spearman"].equals(first["spearman"])
+
+
+def test_the_table_goes_where_a_grid_goes(encoder):
+    from twodmse import plots
+    from twodmse.efficiency.costs import best_cell
+
+    table = mteb_grid(encoder, [Retrieval()])
+    plots.heatmaps({"tiny": table}, "ndcg")
+    layers = [1, 2, 3, 4]
+    costs = pd.DataFrame({"layer": layers, "one_text_ms": layers, "ratio": [n / 4 for n in layers]})
+    cell = best_cell(table, costs)
+    assert cell.spearman == table["spearman"].max()
+
+
+def test_what_cannot_be_scored_is_refused(encoder):
+    with pytest.raises(ValueError, match="mteb has no task 'STSBenchmrk'.*STSBenchmark"):
+        mteb_grid(encoder, ["mteb:STSBenchmrk"])
+    with pytest.raises(ValueError, match="no tasks given"):
+        mteb_grid(encoder, [])
+    with pytest.raises(ValueError, match="dim 33 is out of range"):
+        mteb_grid(encoder, [Sts()], [(4, 33)])

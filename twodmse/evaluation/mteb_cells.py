@@ -1,0 +1,215 @@
+"""MTEB at every cell: each text goes through the encoder once, then mteb scores each cell as a model of its own.
+
+The states of a task's texts lie in a memory-mapped file, of the layers and coordinates asked for alone. Tasks, data,
+metrics and result files are mteb's; needs the extra ``mteb``.
+"""
+
+import copy
+import hashlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mteb
+import numpy as np
+import pandas as pd
+import torch
+from mteb.abstasks.aggregated_task import AbsTaskAggregate
+from mteb.models.abs_encoder import AbsEncoder, get_prompt
+from mteb.models.model_meta import ModelMeta, ScoringFunction
+from tqdm.auto import tqdm
+
+from twodmse.encoder.encoder import Encoder, normalise
+from twodmse.evaluation.grid import check_grid
+from twodmse.evaluation.records import GRID_COLUMNS
+
+PREFIX = "mteb:"  # of a task's name on the command line
+AT_ONCE = 4096  # texts whose states are held in memory while they are written
+
+
+def mteb_grid(
+    encoder: Encoder,
+    tasks: Sequence[str | mteb.AbsTask],
+    cells: Sequence[tuple[int, int]] | None = None,
+    results: str | Path | None = None,
+    name: str = "model",
+    prompts: dict[str, str] | None = None,
+    batch_size: int = 64,
+) -> pd.DataFrame:
+    """Score cells on tasks of MTEB, each text encoded once for all of them.
+
+    Args:
+        encoder: the encoder.
+        tasks: names of mteb, with or without ``mteb:`` before them, or tasks of it. Text tasks of every type that mteb
+            gives to an encoder.
+        cells: the (layer, dim) to score; None means every layer at the doubling dims from 8 and the full one.
+        results: folder for mteb's own result files, one a cell and task; what lies there of this very encoder (its
+            weights are part of the path) is read and not scored again. None keeps none.
+        name: of the model in those files: a cell is called ``twodmse/<name>-layer-3-dim-64``.
+        prompts: put before texts, by mteb's rules of which: keys are task names, task types, ``query`` and
+            ``document``, or two of them (``SciFact-query``). None takes the model's own.
+        batch_size: texts a forward pass.
+
+    Returns:
+        One row a task and cell, columns of `sts_grid` and metric: task, layer, dim, spearman, low, high, n, metric.
+        ``spearman`` holds the task's main score times 100, mean over its splits and subsets, whatever that is: it keeps
+        its name so that all that reads a grid reads this one, and ``metric`` is mteb's name of it (cosine_spearman,
+        ndcg_at_10, ...). low and high are NaN; n is the number of distinct texts encoded (0 where results were read).
+
+    Raises:
+        ValueError: for no tasks, an unknown task, or a cell out of range.
+        FileNotFoundError: if a task's data cannot be read.
+    """
+    loaded = [task_of(task) for task in tasks]
+    if not loaded:
+        raise ValueError("no tasks given: name at least one, for example mteb:STSBenchmark")
+    cells = check_cells(encoder, cells)
+    prompts = model_prompts(encoder) if prompts is None else prompts
+    mark = fingerprint(encoder, prompts)
+    cache = None if results is None else mteb.ResultCache(results)
+    tables = []
+    for task in loaded:
+        parts = task.metadata.tasks if isinstance(task, AbsTaskAggregate) else [task]
+        dice = [load_data(part) for part in parts]
+        with tempfile.TemporaryDirectory(prefix="twodmse-") as folder:
+            texts = StateFile(encoder, Path(folder) / "states", cells, batch_size)
+            scores = []
+            for layer, dim in tqdm(cells, desc=task.metadata.name, unit="cell"):
+                model = CellModel(texts, layer, dim, name, mark, prompts)
+                for part, (rng, np_rng) in zip(parts, copy.deepcopy(dice), strict=True):
+                    part.rng_state, part.np_rng = rng, np_rng  # every cell meets the same draws of the task
+                settings = {"batch_size": batch_size, "show_progress_bar": False}
+                found = mteb.evaluate(
+                    model, task, cache=cache, co2_tracker=False, show_progress_bar=False, encode_kwargs=settings
+                )
+                scores.append(100 * found.task_results[0].get_score())
+        facts = {"task": task.metadata.name, "n": len(texts.places), "metric": task.metadata.main_score}
+        table = pd.DataFrame(cells, columns=["layer", "dim"])
+        tables.append(table.assign(spearman=scores, low=np.nan, high=np.nan, **facts))
+        for part in parts:
+            part.unload_data()
+    return pd.concat(tables, ignore_index=True)[[*GRID_COLUMNS, "metric"]]
+
+
+def task_of(task: str | mteb.AbsTask) -> mteb.AbsTask:
+    """A task of mteb by its name.
+
+    Raises:
+        ValueError: if mteb has none of that name; the nearest is named.
+    """
+    if not isinstance(task, str):
+        return task
+    try:
+        return mteb.get_task(task.removeprefix(PREFIX))
+    except KeyError as error:
+        raise ValueError(f"mteb has no task {task.removeprefix(PREFIX)!r}: {error.args[0]}") from error
+
+
+def load_data(task: mteb.AbsTask) -> tuple[Any, Any]:
+    """Load a task's data, once for all cells; returns its two generators of random numbers as they then are.
+
+    Raises:
+        FileNotFoundError: if the data cannot be read.
+    """
+    try:
+        if not task.data_loaded:
+            task.load_data()
+    except Exception as error:  # the hub's clients raise a different kind for each way a network can fail
+        raise FileNotFoundError(
+            f"the data of mteb's {task.metadata.name} could not be read ({type(error).__name__}): check the network"
+        ) from error
+    return task.rng_state, task.np_rng
+
+
+def check_cells(encoder: Encoder, cells: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
+    """The wanted cells, each once, by layer and dim.
+
+    Raises:
+        ValueError: for a cell out of range, or none.
+    """
+    layers, dims = (None, None) if cells is None else ([n for n, _ in cells], [d for _, d in cells])
+    layers, dims = check_grid(encoder, layers, dims)
+    return [(n, d) for n in layers for d in dims] if cells is None else sorted(set(cells))
+
+
+def model_prompts(encoder: Encoder) -> dict[str, str]:
+    """The prompts a model was saved with, by name."""
+    return dict(getattr(encoder.layout, "prompts", None) or {})
+
+
+def fingerprint(encoder: Encoder, prompts: dict[str, str]) -> str:
+    """Names an encoder's weights, layout and prompts: results of another one are never taken for its own."""
+    found = hashlib.sha256(repr((encoder.layout, sorted(prompts.items()))).encode())
+    for key, value in encoder.backbone.state_dict().items():
+        found.update(key.encode())
+        found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return found.hexdigest()[:16]
+
+
+class StateFile:
+    """The states of every text met so far, in a memory-mapped file of the layers and coordinates that cells need.
+
+    Args:
+        encoder: what reads the texts.
+        path: of the file, made here.
+        cells: the (layer, dim) that will be asked for.
+        batch_size: texts a forward pass.
+    """
+
+    def __init__(self, encoder: Encoder, path: Path, cells: Sequence[tuple[int, int]], batch_size: int) -> None:
+        self.encoder, self.path, self.batch_size = encoder, path, batch_size
+        self.layers, self.dim = sorted({layer for layer, _ in cells}), max(dim for _, dim in cells)
+        self.places: dict[str, int] = {}  # text, prompt included -> its row
+
+    def vectors(self, texts: Sequence[str], layer: int, dim: int) -> np.ndarray:
+        """The vectors (n, d) of a cell, of length 1; texts not met before are encoded first."""
+        new = list(dict.fromkeys(text for text in texts if text not in self.places))
+        for start in range(0, len(new), AT_ONCE):
+            self._append(new[start : start + AT_ONCE])
+        shape = (len(self.places), len(self.layers), self.dim)
+        states = np.memmap(self.path, dtype=np.float32, mode="r", shape=shape)  # (M, L, d)
+        return normalise(states[:, self.layers.index(layer), :dim][[self.places[text] for text in texts]])
+
+    def _append(self, texts: list[str]) -> None:
+        worded = [text for text in texts if text.strip()]
+        blank = [text for text in texts if not text.strip()]  # a corpus may hold some; an encoder takes none unasked
+        states = [self.encoder.states(worded, self.batch_size)] if worded else []  # (N+1, n, D)
+        states += [self._blank_state(text) for text in blank]
+        kept = np.concatenate([part[self.layers, :, : self.dim] for part in states], axis=1)  # (L, n, d)
+        with open(self.path, "ab") as file:
+            file.write(kept.swapaxes(0, 1).tobytes())
+        self.places |= {text: len(self.places) + i for i, text in enumerate(worded + blank)}
+
+    def _blank_state(self, text: str) -> np.ndarray:
+        """The states (N+1, 1, D) of a text of spaces alone: those of the tokens that every text has."""
+        tokens = self.encoder.tokenise([text], return_tensors="pt").to(self.encoder.device)
+        with torch.inference_mode():
+            return self.encoder.backbone([dict(tokens)]).cpu().numpy()
+
+
+class CellModel(AbsEncoder):
+    """A cell as mteb sees a model.
+
+    Args:
+        texts: where its vectors come from.
+        layer: of the cell.
+        dim: of the cell.
+        name: of the model it is a cell of.
+        mark: of that model's weights.
+        prompts: put before texts, by mteb's rules.
+    """
+
+    def __init__(self, texts: StateFile, layer: int, dim: int, name: str, mark: str, prompts: dict[str, str]) -> None:
+        self.texts, self.layer, self.dim, self.prompts = texts, layer, dim, prompts
+        facts = {"name": f"twodmse/{name}-layer-{layer}-dim-{dim}", "revision": mark, "embed_dim": dim}
+        facts |= {"max_tokens": texts.encoder.layout.max_length, "similarity_fn_name": ScoringFunction.COSINE}
+        self.mteb_model_meta = ModelMeta.create_empty(facts)
+
+    def encode(
+        self, inputs: Iterable[dict[str, list[str]]], *, task_metadata: Any, prompt_type: Any = None, **_: Any
+    ) -> np.ndarray:
+        """The cell's vectors (n, d) of the texts of all batches, each after the prompt mteb chooses for the task."""
+        prompt = get_prompt(self.prompts, task_metadata, prompt_type) or ""
+        texts = [prompt + text for batch in inputs for text in batch["text"]]
+        return self.texts.vectors(texts, self.layer, self.dim)
