@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import sentences, tiny_encoder
+from typer.testing import CliRunner
 
 mteb = pytest.importorskip("mteb", reason="needs mteb (the extra 'mteb')")
 pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
@@ -17,6 +18,7 @@ from mteb.abstasks.sts import AbsTaskSTS  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 
+from twodmse.cli import app  # noqa: E402
 from twodmse.data.sets import TextSet  # noqa: E402
 from twodmse.evaluation.grid import pairs_grid  # noqa: E402
 from twodmse.evaluation.mteb_cells import mteb_grid  # noqa: E402
@@ -94,7 +96,10 @@ class Retrieval(AbsTaskRetrieval):
 
 class Reranking(Retrieval):
     metadata = facts("Reranking", "TinyReranking", "map_at_1000")
-    ranked = {f"q{i}": [f"d{j}" for j in range(2 * i, 2 * i + 10)] for i in range(20)}
+
+    @property
+    def ranked(self):
+        return {f"q{i}": [f"d{j}" for j in range(2 * i, 2 * i + 10)] for i in range(20)}
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +203,53 @@ def test_the_table_goes_where_a_grid_goes(encoder):
 
 
 def test_what_cannot_be_scored_is_refused(encoder):
-    with pytest.raises(ValueError, match="mteb has no task 'STSBenchmrk'.*STSBenchmark"):
+    with pytest.raises(ValueError, match=r"mteb has no task 'STSBenchmrk'.*STSBenchmark"):
         mteb_grid(encoder, ["mteb:STSBenchmrk"])
     with pytest.raises(ValueError, match="no tasks given"):
         mteb_grid(encoder, [])
     with pytest.raises(ValueError, match="dim 33 is out of range"):
         mteb_grid(encoder, [Sts()], [(4, 33)])
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """The tasks of this file by name, as mteb's own are."""
+    tasks = {kind.metadata.name: kind for kind in (Sts, Retrieval)}
+    monkeypatch.setattr(mteb, "get_task", lambda name: tasks[name]())
+
+
+def test_the_command_line_scores_compares_and_picks(known, encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encoder.save(tmp_path / "one")
+    tiny_encoder("roberta").save(tmp_path / "two")
+
+    def run(*args):
+        result = CliRunner().invoke(app, [*args, "--tasks", "mteb:TinySTS,mteb:TinyRetrieval"])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    shown = run("grid", "one", "--dims", "8,32", "--out", "one.csv", "--results", "files", "--picture", "one.png")
+    assert "cosine_spearman x 100" in shown
+    assert "ndcg_at_10 x 100" in shown
+    first = pd.read_csv("one.csv")
+    wanted = mteb_grid(encoder, ["mteb:TinySTS", "TinyRetrieval"], [(n, d) for n in (1, 2, 3, 4) for d in (8, 32)])
+    pd.testing.assert_frame_equal(first, wanted, check_exact=False, atol=1e-3)
+    assert len(list((tmp_path / "files").rglob("TinySTS.json"))) == 8
+    run("compare", "one", "two", "--dims", "8,32", "--out", "both.csv", "--picture", "both.png")
+    both = pd.read_csv("both.csv")
+    assert both["task"].value_counts().to_dict() == {"TinySTS": 8, "TinyRetrieval": 8, "mean": 8}
+    assert both["first"][:16].tolist() == pytest.approx(first["spearman"].tolist(), abs=1e-3)
+    np.testing.assert_allclose(both["difference"], both["second"] - both["first"])
+    assert "cosine_spearman, ndcg_at_10 x 100" in run("pick", "one")
+
+
+def test_the_command_line_refuses_what_mteb_cannot_give(known, encoder, tmp_path):
+    folder = str(encoder.save(tmp_path / "one"))
+    for args, words in [
+        (["grid", folder, "--tasks", "mteb:TinySTS", "--save"], "--save stores Spearman grids"),
+        (["compare", folder, folder, "--tasks", "mteb:TinySTS,mini-sts"], "compare them apart"),
+        (["grid", folder, "--tasks", "mteb:Nothing"], "mteb has no task 'Nothing'"),
+    ]:
+        result = CliRunner().invoke(app, args)
+        assert result.exit_code == 1
+        assert words in result.output

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
-from twodmse.commands.grid import parse_dims, parse_names, shown_dims
+from twodmse.commands.grid import mteb_names, parse_dims, parse_names, scored, shown_dims
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +47,7 @@ def compare(
     from twodmse import plots
     from twodmse.evaluation.compare import MEANS, overall
     from twodmse.files import write_figure, write_table
+    from twodmse.plots.grids import score_name
 
     if (second is None) == (published is None):
         raise ValueError("give a second model, or --published TABLE/MODEL in its place")
@@ -60,7 +61,7 @@ def compare(
     cells = overall(table)
     cells = cells[cells["dim"].isin(shown_dims(sorted(set(cells["dim"]))))]
     names = [task for task in dict.fromkeys(table["task"]) if task not in MEANS] or ["mean of the seven sets"]
-    title = f"Spearman x 100: {', '.join(names)}"
+    title = f"{score_name(table)}: {', '.join(names)}"
     typer.echo(f"{title}\n{sides[1]} minus {sides[0]}\n{printed(cells)}")
     if out is not None:
         write_table(table, out, overwrite)
@@ -71,12 +72,23 @@ def compare(
 
 
 def with_model(first: str, second: str, tasks: str | None, dims: str | None, resamples: int) -> "pd.DataFrame":
-    """The table of `compare_models` for two models by name."""
+    """The table of `compare_models` for two models by name; of `mteb_difference` on tasks of mteb.
+
+    Raises:
+        ValueError: also for tasks of mteb beside others.
+    """
     from twodmse.encoder.encoder import Encoder
     from twodmse.evaluation.compare import compare_models
 
     encoders = [Encoder.load(name) for name in (first, second)]
     wanted = parse_dims(dims, min(encoder.dim for encoder in encoders))
+    if tasks is not None and mteb_names(tasks):
+        if len(mteb_names(tasks)) < len(parse_names(tasks)):
+            raise ValueError("tasks of mteb have no interval: compare them apart from the others")
+        tables = [scored(encoder, name, tasks, wanted) for encoder, name in zip(encoders, (first, second), strict=True)]
+        from twodmse.evaluation.mteb_cells import mteb_difference
+
+        return mteb_difference(*tables)
     return compare_models(*encoders, parse_names(tasks or "mini-sts"), wanted, resamples=resamples)
 
 

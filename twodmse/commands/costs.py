@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
+from twodmse.commands.grid import mteb_names, scored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,18 +94,20 @@ def pick(
 ) -> None:
     """Pick the best cell (layer, dim, precision) within a budget, from scores and times measured on this machine.
 
-    Every layer and dim is scored with its vectors kept in float32, int8 and binary. Without limits: the best of all.
+    Every layer and dim is scored with its vectors kept in float32, int8 and binary (on tasks of mteb, such as
+    mteb:SciFact, in float32 alone). Without limits: the best of all.
 
     Example: twodmse pick bundled --max-ms 5 --max-bytes 256 --min-spearman 40
     """
     from twodmse.efficiency.costs import best_cell, check_limits, layer_costs, quantised_grid
     from twodmse.encoder.encoder import Encoder
     from twodmse.files import write_figure
+    from twodmse.plots.grids import score_name
 
     refuse_existing([picture], overwrite, picture)
     check_limits(max_ms, max_bytes, min_spearman)
     encoder = Encoder.load(model)
-    grid = quantised_grid(encoder, names_of(tasks))
+    grid = scored(encoder, model, tasks, None) if mteb_names(tasks) else quantised_grid(encoder, names_of(tasks))
     costs = layer_costs(encoder)
     if picture is not None:
         write_figure(budget_figure(grid, costs), picture, overwrite)
@@ -112,7 +115,7 @@ def pick(
     cell = best_cell(grid, costs, max_ms, max_bytes, min_spearman)
     typer.echo(f"layer {cell.layer}, dim {cell.dim}, {cell.precision}")
     typer.echo(
-        f"{cell.ms:.2f} ms for one text, {cell.bytes} bytes a vector, Spearman x 100 {cell.spearman:.2f} ({tasks})"
+        f"{cell.ms:.2f} ms for one text, {cell.bytes} bytes a vector, {score_name(grid)} {cell.spearman:.2f} ({tasks})"
     )
     typer.echo(usage(model, cell.layer, cell.dim, cell.precision))
 

@@ -1,11 +1,16 @@
 """`twodmse grid`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from twodmse.encoder.encoder import Encoder
 
 
 @one_line_errors
@@ -15,7 +20,7 @@ def grid(
         str,
         typer.Option(
             help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
-            "(the seven with it), or files."
+            "(the seven with it), files, or mteb:NAME for a task of mteb."
         ),
     ] = "mini-sts",
     dims: Annotated[
@@ -26,34 +31,76 @@ def grid(
     save: Annotated[
         bool, typer.Option("--save", help="Also write grid.json into the model's folder: every cell, and how scored.")
     ] = False,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder for mteb's own result files; what lies there is not scored again.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Score every cell (layer, dim) of a model on STS tasks: Spearman x 100 of the cosine, from one encoding pass.
+
+    Tasks of mteb (mteb:STSBenchmark, mteb:SciFact, ...) are scored by mteb itself, by the task's own main metric.
 
     Example: twodmse grid runs/quickstart/2dmse/model --tasks mini-sts --picture grid.png
     """
     from twodmse import plots
     from twodmse.encoder.encoder import Encoder
-    from twodmse.evaluation.grid import sts_grid
     from twodmse.evaluation.records import grid_path, write_grid_json
     from twodmse.files import write_figure, write_table
+    from twodmse.plots.grids import score_name
 
     refuse_existing([out, picture], overwrite, picture)
+    if save and mteb_names(tasks):
+        raise ValueError("--save stores Spearman grids of pairs: leave mteb tasks out, or use --out or --results")
     if save:  # refuses now what could not be written later
         grid_path(model, overwrite)
         seeds = training_seeds(Path(model))
     encoder = Encoder.load(model)
-    table = sts_grid(encoder, parse_names(tasks), parse_dims(dims, encoder.dim))
+    table = scored(encoder, model, tasks, parse_dims(dims, encoder.dim), results)
     shown = table[table["dim"].isin(shown_dims(table["dim"].unique().tolist()))]
-    typer.echo(shown.pivot_table(index="layer", columns="dim", values="spearman").round(2).to_string())
+    for metric, part in shown.groupby("metric", sort=False) if "metric" in shown else [("", shown)]:
+        cells = part.pivot_table(index="layer", columns="dim", values="spearman").round(2).to_string()
+        typer.echo(f"{metric} x 100\n{cells}" if metric else cells)
     if out is not None:
         write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
     if picture is not None:
-        write_figure(plots.heatmaps({model: shown}, f"Spearman x 100: {tasks}")[0].figure, picture, overwrite)
+        title = f"{score_name(shown)}: {tasks}"
+        write_figure(plots.heatmaps({model: shown}, title)[0].figure, picture, overwrite)
         typer.echo(f"wrote {picture}")
     if save:
         typer.echo(f"wrote {write_grid_json(model, table, model, seeds, overwrite)}")
+
+
+def mteb_names(tasks: str) -> list[str]:
+    """Those of a list of tasks that mteb is asked for."""
+    return [name for name in parse_names(tasks) if name.startswith("mteb:")]
+
+
+def scored(
+    encoder: "Encoder", model: str, tasks: str, dims: list[int] | None, results: Path | None = None
+) -> "pd.DataFrame":
+    """The table of `sts_grid`; with tasks of mteb in it also its column ``metric``.
+
+    Raises:
+        ValueError: also if mteb is asked for and not installed.
+    """
+    import pandas as pd
+
+    from twodmse.evaluation.grid import check_grid, sts_grid
+
+    theirs = mteb_names(tasks)
+    own = [name for name in parse_names(tasks) if name not in theirs]
+    if not theirs:
+        return sts_grid(encoder, own, dims)
+    try:
+        from twodmse.evaluation.mteb_cells import mteb_grid
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    layers, widths = check_grid(encoder, None, dims)
+    tables = [sts_grid(encoder, own, dims).assign(metric="spearman")] if own else []
+    cells = [(layer, dim) for layer in layers for dim in widths]
+    tables.append(mteb_grid(encoder, theirs, cells, results, Path(model).name))
+    return pd.concat(tables, ignore_index=True)
 
 
 def training_seeds(folder: Path) -> list[int]:

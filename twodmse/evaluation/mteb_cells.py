@@ -11,10 +11,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import mteb
 import numpy as np
 import pandas as pd
 import torch
+
+try:
+    import mteb
+except ImportError as error:
+    raise ImportError("tasks of mteb need the library: pip install 'twodmse[mteb]'") from error
 from mteb.abstasks.aggregated_task import AbsTaskAggregate
 from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.models.model_meta import ModelMeta, ScoringFunction
@@ -22,6 +26,7 @@ from tqdm.auto import tqdm
 
 from twodmse.encoder.encoder import Encoder, normalise
 from twodmse.evaluation.grid import check_grid
+from twodmse.evaluation.published import MEAN
 from twodmse.evaluation.records import GRID_COLUMNS
 
 PREFIX = "mteb:"  # of a task's name on the command line
@@ -55,7 +60,8 @@ def mteb_grid(
         One row a task and cell, columns of `sts_grid` and metric: task, layer, dim, spearman, low, high, n, metric.
         ``spearman`` holds the task's main score times 100, mean over its splits and subsets, whatever that is: it keeps
         its name so that all that reads a grid reads this one, and ``metric`` is mteb's name of it (cosine_spearman,
-        ndcg_at_10, ...). low and high are NaN; n is the number of distinct texts encoded (0 where results were read).
+        ndcg_at_10, ...). low and high are NaN; n is the number of distinct texts encoded, NaN where all results were
+        read from files.
 
     Raises:
         ValueError: for no tasks, an unknown task, or a cell out of range.
@@ -84,12 +90,42 @@ def mteb_grid(
                     model, task, cache=cache, co2_tracker=False, show_progress_bar=False, encode_kwargs=settings
                 )
                 scores.append(100 * found.task_results[0].get_score())
-        facts = {"task": task.metadata.name, "n": len(texts.places), "metric": task.metadata.main_score}
+        facts = {"task": task.metadata.name, "n": len(texts.places) or np.nan, "metric": task.metadata.main_score}
         table = pd.DataFrame(cells, columns=["layer", "dim"])
         tables.append(table.assign(spearman=scores, low=np.nan, high=np.nan, **facts))
         for part in parts:
             part.unload_data()
     return pd.concat(tables, ignore_index=True)[[*GRID_COLUMNS, "metric"]]
+
+
+def mteb_difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Two models' tables of `mteb_grid`, cell by cell.
+
+    Args:
+        first: of one model.
+        second: of the other, on the same tasks; cells of one alone are left out.
+
+    Returns:
+        Columns task, layer, dim, first, second, difference (second - first), metric; with several tasks also the rows
+        of their mean (task "mean"). mteb gives a task one score, so there is no interval.
+
+    Raises:
+        ValueError: if they have no cell of a task in common.
+    """
+    keys = ["task", "layer", "dim", "metric"]
+    sides = [
+        table.rename(columns={"spearman": side})[[*keys, side]]
+        for side, table in (("first", first), ("second", second))
+    ]
+    table = sides[0].merge(sides[1], on=keys)
+    if table.empty:
+        raise ValueError("the two tables have no cell of a task in common")
+    if table["task"].nunique() > 1:
+        metrics = ", ".join(sorted(set(table["metric"])))
+        means = table.groupby(["layer", "dim"], as_index=False)[["first", "second"]].mean()
+        table = pd.concat([table, means.assign(task=MEAN, metric=metrics)], ignore_index=True)
+    table = table.assign(difference=table["second"] - table["first"])
+    return table[["task", "layer", "dim", "first", "second", "difference", "metric"]]
 
 
 def task_of(task: str | mteb.AbsTask) -> mteb.AbsTask:

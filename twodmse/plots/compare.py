@@ -14,6 +14,7 @@ from twodmse.plots.grids import (
     need,
     numbers,
     row_of_grids,
+    score_name,
     title_above,
 )
 
@@ -87,9 +88,9 @@ def comparison(table: pd.DataFrame, first: str, second: str, title: str = "") ->
     difference_heatmap(table, axes[2], f"{sides[1]} minus {sides[0]}")
     for ax in axes[1:3]:
         ax.set_ylabel("")
-    colour_bar(axes[3], low, high, GRID_COLOURS, "Spearman x 100")
+    colour_bar(axes[3], low, high, GRID_COLOURS, score_name(table))
     limit = largest(table)
-    colour_bar(axes[4], -limit, limit, DIFFERENCE_COLOURS, "difference (Spearman x 100)")
+    colour_bar(axes[4], -limit, limit, DIFFERENCE_COLOURS, f"difference ({score_name(table)})")
     title_above(figure, title, "*: differs significantly; grey: does not" if "significant" in table else "")
     return axes[:3]
 

@@ -71,7 +71,7 @@ def heatmaps(
         heatmap(grid, ax, name, low, high, (trained or {}).get(name, ()))
         if ax is not axes[0]:
             ax.set_ylabel("")
-    colour_bar(axes[-1], low, high, GRID_COLOURS, "Spearman x 100")
+    colour_bar(axes[-1], low, high, GRID_COLOURS, score_name(*grids.values()))
     title_above(figure, title, "corner: cell trained on" if any((trained or {}).values()) else "")
     return axes[:-1]
 
@@ -145,6 +145,12 @@ def title_above(figure: Figure, title: str, note: str) -> None:
     """A title over all grids, with a note on their marks if there are any, in lines that fit the figure."""
     text = "   ".join(part for part in (title, f"({note})" if note else "") if part)
     figure.suptitle(textwrap.fill(text, int(12 * figure.get_figwidth())), fontsize=11)
+
+
+def score_name(*tables: pd.DataFrame) -> str:
+    """What the scores of grids are: Spearman, or what their column ``metric`` says where they have one."""
+    metrics = sorted({metric for table in tables if "metric" in table for metric in table["metric"]} - {"spearman"})
+    return f"{', '.join(metrics) or 'Spearman'} x 100"
 
 
 def colour_bar(ax: Axes, low: float, high: float, colours: str, label: str) -> None:
