@@ -6,8 +6,11 @@ metrics and result files are mteb's; needs the extra ``mteb``.
 
 import copy
 import hashlib
+import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +89,10 @@ def mteb_grid(
                 for part, (rng, np_rng) in zip(parts, copy.deepcopy(dice), strict=True):
                     part.rng_state, part.np_rng = rng, np_rng  # every cell meets the same draws of the task
                 settings = {"batch_size": batch_size, "show_progress_bar": False}
-                found = mteb.evaluate(
-                    model, task, cache=cache, co2_tracker=False, show_progress_bar=False, encode_kwargs=settings
-                )
+                with hushed() if scores else nullcontext():  # what mteb has to say of a task, it says once
+                    found = mteb.evaluate(
+                        model, task, cache=cache, co2_tracker=False, show_progress_bar=False, encode_kwargs=settings
+                    )
                 scores.append(100 * found.task_results[0].get_score())
         facts = {"task": task.metadata.name, "n": len(texts.places) or np.nan, "metric": task.metadata.main_score}
         table = pd.DataFrame(cells, columns=["layer", "dim"])
@@ -96,6 +100,20 @@ def mteb_grid(
         for part in parts:
             part.unload_data()
     return pd.concat(tables, ignore_index=True)[[*GRID_COLUMNS, "metric"]]
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Hold back mteb's warnings."""
+    logger = logging.getLogger("mteb")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def mteb_difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
