@@ -127,6 +127,7 @@ def alone(encoder, task, layer, dim, folder, prompts=None):
     return 100 * result.task_results[0].get_score(), sum(counted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Sts, Pairs, Classes, Clusters, Retrieval, Reranking])
 def test_the_score_of_a_cell_is_that_of_mteb_on_the_cell_cut_out(kind, encoder, tmp_path):
     table = mteb_grid(encoder, [kind()], CELLS)
@@ -169,6 +170,7 @@ def test_the_file_of_states_holds_the_wanted_layers_and_dims_alone(encoder, monk
     assert sizes[-1] == (80 * 2 * 8 * 4, (80, 2, 8))
 
 
+@pytest.mark.slow
 def test_prompts_are_put_where_mteb_puts_them(encoder, tmp_path):
     prompts = {"query": "red house ", "document": "never ", "STS": "a big dog "}
     for task in (Retrieval, Sts):
@@ -218,6 +220,7 @@ def known(monkeypatch):
     monkeypatch.setattr(mteb, "get_task", lambda name: tasks[name]())
 
 
+@pytest.mark.slow
 def test_the_command_line_scores_compares_and_picks(known, encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     encoder.save(tmp_path / "one")
