@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
-MARKS ?= not slow and not hub and not browser
+MARKS ?= not slow and not hub and not browser and not clients
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart notebooks test test-all study figures address lint format
+.PHONY: help quickstart notebooks clients test test-all study figures address lint format
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /' | awk -F': ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,7 +26,10 @@ notebooks: $(VENV)/installed ## run every notebook from top to bottom and clean 
 test: $(VENV)/installed ## run the quick offline tests in JOBS processes (2); MARKS= runs all of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "$(MARKS)"
 
-test-all: ## run every test: slow, hub and browser ones too
+clients: $(VENV)/installed ## install the tools in which the tests open exported folders (in .clients; needs Node)
+	tests/clients/setup $(BIN)/python .clients
+
+test-all: ## run every test: slow, hub, browser and clients ones too
 	$(MAKE) test MARKS=
 
 study: $(VENV)/installed ## do the runs of the study that figures/data lacks (hours; needs the hub; can be stopped and goes on)

@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import DIM, LAYERS, sentences
+from conftest import DIM, LAYERS, SHAPE, sentences, tiny_tokenizer
 from test_exporting import LONG, code_blocks, onnx_vectors, tiny_encoder
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Gemma3TextConfig, Gemma3TextModel
 
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.storage import Layout
@@ -97,6 +97,39 @@ def test_every_file_names_one_length(encoder, tmp_path, all_layers):
     found = AutoTokenizer.from_pretrained(tmp_path / "cell")(LONG, truncation=True)["input_ids"]
     assert found == Tokenizer.from_file(str(tmp_path / "cell" / "tokenizer.json")).encode(LONG).ids
     assert len(found) == 32
+
+
+def test_a_mask_that_the_tracer_cannot_follow_is_named(tmp_path):
+    sizes = SHAPE | {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64}
+    for both_sides in (False, True):
+        config = Gemma3TextConfig(**sizes, sliding_window=8, use_bidirectional_attention=both_sides, pad_token_id=0)
+        encoder = Encoder(Gemma3TextModel(config).eval(), tiny_tokenizer(), Layout("mean", 32))
+        if both_sides:
+            with pytest.raises(ValueError, match=r"^Gemma3TextModel cannot .* torch\.vmap.*: export safetensors$"):
+                export(encoder, tmp_path / "both", 1, 8, "onnx")
+        else:
+            assert export(encoder, tmp_path / "causal", 1, 8, "onnx").difference < 1e-5
+    assert [p.name for p in tmp_path.iterdir()] == ["causal"]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_the_card_tells_each_reader_what_it_must_know(tmp_path, pooling):
+    tokenizer = tiny_tokenizer()
+    encoder = Encoder(tiny_encoder("modernbert").backbone.model, tokenizer, Layout(pooling, 32))
+    export(encoder, tmp_path / "cell", 2, 8, "onnx", int8=True)
+    card = (tmp_path / "cell" / "README.md").read_text()
+    assert "$" not in card
+    assert f"PoolingType.{ {'mean': 'MEAN', 'cls': 'CLS', 'last': 'LAST_TOKEN'}[pooling] }" in card
+    assert 'model_kwargs={"file_name": "onnx/model_quantized.onnx"}' in card
+    assert (f'pooling: "{pooling}"' in card) == (pooling != "last")
+    assert "input_ids.data[end] = 3n;" in card, "the closing token of this tokenizer is 3"
+    tokenizer.truncation_side = "left"
+    export(encoder, tmp_path / "left", 2, 8, "onnx")
+    card = (tmp_path / "left" / "README.md").read_text()
+    assert "at its end, this model at its start" in card
+    assert "model_quantized" not in card
+    settings = json.loads((tmp_path / "left" / "tokenizer_config.json").read_text())
+    assert (settings["truncation_side"], settings["padding_side"]) == ("left", "right")
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])

@@ -48,6 +48,8 @@ class CardFacts:
     difference: float  # largest of a coordinate in float32
     cosines: np.ndarray | None  # (n,) of the int8 vectors of n sentences with the encoder's; None for float32 weights
     all_layers: bool = False  # whether the file gives the states of every layer; ``cosines`` are (layer + 1, n) then
+    closing: int | None = None  # token that ends every text, where there is one
+    cut_side: str = "right"  # of a text that is too long
 
 
 def find_origin(name: str) -> Origin:
@@ -143,7 +145,7 @@ def model_card(facts: CardFacts, origin: Origin, grid: pd.DataFrame | None = Non
         "full_bytes": 4 * facts.full_dim,
         "does": Template(_text("does_all.md" if facts.all_layers else "does.md")).substitute(vars(facts)).strip(),
         "use": Template(_text(f"{facts.format}_all.md" if facts.all_layers else f"{facts.format}.md"))
-        .substitute(vars(facts) | {"texts": json.dumps(EXAMPLES)})
+        .substitute(vars(facts) | {"texts": json.dumps(EXAMPLES)} | _notes(facts))
         .strip(),
         "scores": "No scores were given when this was exported." if grid is None else grid_text(grid, facts),
         "origin": "\n".join(f"- {line}" for line in _origin_lines(origin)),
@@ -154,6 +156,36 @@ def model_card(facts: CardFacts, origin: Origin, grid: pd.DataFrame | None = Non
 
 def _text(name: str) -> str:
     return (files("twodmse") / "resources" / "cards" / name).read_text(encoding="utf-8")
+
+
+def _notes(facts: CardFacts) -> dict[str, str]:
+    """What the readers of an ONNX folder must know of this one, each in a sentence or two."""
+    names = {"mean": ("MEAN", "mean"), "cls": ("CLS", "cls"), "last": ("LAST_TOKEN", None)}
+    fastembed, pooling = names[facts.pooling]
+    pipeline = (
+        f'`pipeline("feature-extraction", folder, {{ dtype: "fp32" }})` called with `{{ pooling: "{pooling}", '
+        "normalize: true }` gives the same."
+    )
+    if pooling is None:
+        pipeline = "Its `feature-extraction` pipeline takes padding for the last token: use the model as above."
+    named = 'sentence-transformers by `model_kwargs={"file_name": "onnx/model_quantized.onnx"}`, transformers.js'
+    quantised = (
+        "\n`onnx/model_quantized.onnx` is the same with 8-bit weights. "
+        f'{"transformers.js" if facts.all_layers else named} takes\nit by `dtype: "q8"`, its default in a page.'
+    )
+    if facts.cut_side == "left":
+        cut = f"transformers.js cuts a text of more than {facts.max_length} tokens at its end, this model at its start."
+    elif facts.closing is None:
+        cut = ""
+    else:
+        cut = Template(_text("closing.md")).substitute(vars(facts))
+    return {
+        "rows": str(facts.layer + 1),
+        "fastembed": fastembed,
+        "pipeline": pipeline,
+        "quantised": quantised * (facts.cosines is not None),
+        "cut": cut,
+    }
 
 
 def _checked(facts: CardFacts) -> str:

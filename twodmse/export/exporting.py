@@ -15,7 +15,7 @@ import pandas as pd
 from twodmse.encoder.encoder import Encoder, quiet_transformers
 from twodmse.encoder.storage import write_own_config
 from twodmse.export.cards import CardFacts, check_grid_fits, find_origin, model_card
-from twodmse.export.onnx import MODEL, QUANTISED, check_int8, check_onnx, quantise_weights, write_onnx
+from twodmse.export.onnx import MODEL, QUANTISED, check_int8, check_onnx, closing_token, quantise_weights, write_onnx
 from twodmse.export.samples import SAMPLES, TOLERANCE, require_equal, sample_texts
 from twodmse.files import atomic_folder
 
@@ -56,8 +56,9 @@ def export(
 
     An ONNX file of all layers, ``all_layers``, is one from which a page or a service takes every cell:
 
-    - inputs ``input_ids`` and ``attention_mask``, (B, T) int64 each; the folder's tokenizer gives both (and maybe
-      token_type_ids, which the file does not take), cut at the maximal length. Padding may stand in a batch.
+    - inputs ``input_ids`` and ``attention_mask``, (B, T) int64 each, cut at the maximal length, with padding where rows
+      differ: the folder's tokenizer gives both (and maybe token_type_ids, which the file does not take). Of a text that
+      transformers.js cut, the closing token must be put back first, as the card shows.
     - output ``states``, (N+1, B, D) float32: the pooled output of layer n at n, that of the embedding layer at 0, raw
       as from `Encoder.states`. Cell (n, d) is ``states[n, :, :d]``, each row divided by its length.
 
@@ -106,6 +107,7 @@ def export(
         facts = CardFacts(
             format, layer, dim, encoder.num_layers, encoder.dim, small.layout.pooling, small.layout.max_length,
             size, full_size, len(texts), difference, cosines, all_layers,
+            closing_token(encoder), encoder.tokenizer.truncation_side,
         )  # fmt: skip
         card = model_card(facts, find_origin(source(encoder)), grid)
         (work / "README.md").write_text(card, encoding="utf-8")

@@ -103,6 +103,8 @@ def write_graph(graph: nn.Module, small: Encoder, path: Path, outputs: dict[str,
             )  # fmt: skip
     except Exception as error:  # the exporter raises many kinds
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if reason == "unordered_map::at":  # of Gemma 3 with attention to both sides, in transformers' masking_utils
+            reason = "its attention mask is made by torch.vmap, which torch's tracer cannot follow: export safetensors"
         raise ValueError(f"{type(small.backbone.model).__name__} cannot be written as ONNX: {reason}") from error
 
 
@@ -119,7 +121,15 @@ def write_tokenizer(small: Encoder, folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings |= {"model_max_length": length} | ({"max_length": length} if "max_length" in settings else {})
+    settings |= {"padding_side": own.padding_side, "truncation_side": own.truncation_side}
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def closing_token(encoder: Encoder) -> int | None:
+    """The special token that ends every text, also one that is cut; None where the tokenizer adds none."""
+    ids = encoder.tokenise([SAMPLES[0], SAMPLES[-1]])["input_ids"]
+    last = {own[-1] for own in ids}
+    return last.pop() if len(last) == 1 and last <= set(encoder.tokenizer.all_special_ids) else None
 
 
 def run_onnx(folder: str | Path, texts: list[str], output: str, file: str = MODEL, batch_size: int = 32) -> np.ndarray:
