@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from twodmse import Encoder
-from twodmse.encoder import storage as folders
+from twodmse.encoder import hub as folders
 from twodmse.quickstart import quickstart, summary
 
 pytestmark = pytest.mark.slow

@@ -130,7 +130,15 @@ def test_cells_out_of_range_are_named(encoder, layer, dim, word):
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [([], "empty"), (["a", 3], r"texts\[1\] is 3 \(int\)"), (["a", "  "], r"texts\[1\]"), ("a man", "list of texts")],
+    [
+        ([], "empty"),
+        (["a", 3], r"texts\[1\] is 3 \(int\)"),
+        (["a", "  "], r"texts\[1\]"),
+        (["a", "b\ud83d"], r"texts\[1\] .*surrogate"),
+        (None, "texts is None"),
+        ({"a": 1}, r"\(dict\): give a text or a list"),
+        ("  ", r"texts\[0\]"),
+    ],
 )
 def test_bad_texts_are_named(encoder, texts, message):
     with pytest.raises(ValueError, match=message):
@@ -186,6 +194,9 @@ def test_folders_that_are_no_model_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="safetensors"):
         Encoder.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(FileNotFoundError, match="has no tokenizer"):
+        Encoder.load(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="could not be loaded"):
         Encoder.load(tmp_path)
 

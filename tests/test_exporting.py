@@ -170,12 +170,15 @@ def test_a_folder_that_differs_is_refused_and_leaves_the_old_one(encoder, tmp_pa
 
     def forgetful(self, folder):
         write(self, folder)
-        path = next(folder.glob("1_Pooling/config.json"))  # what sentence-transformers reads and twodmse does not
+        path = next(folder.glob("1_Pooling/config.json"))
         mode = json.loads(path.read_text())
         mode |= {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
         path.write_text(json.dumps(mode))
 
     monkeypatch.setattr(Encoder, "write", forgetful)
+    with pytest.raises(ValueError, match="sets 'pooling' to 'mean', the files beside it to 'cls'"):
+        export(encoder, tmp_path / "cell", 3, 8, overwrite=True)
+    monkeypatch.setattr(Encoder, "load", lambda _: encoder.submodel(3, 8))
     with pytest.raises(ValueError, match=r"^sentence-transformers gives other vectors .* above 1e-05, for the text '"):
         export(encoder, tmp_path / "cell", 3, 8, overwrite=True)
     assert {p: p.read_bytes() for p in (tmp_path / "cell").rglob("*") if p.is_file()} == before
@@ -184,6 +187,7 @@ def test_a_folder_that_differs_is_refused_and_leaves_the_old_one(encoder, tmp_pa
     def swapped(self, folder):
         write(tiny_encoder("bert", layers=2), folder)
 
+    monkeypatch.undo()
     monkeypatch.setattr(Encoder, "write", swapped)
     with pytest.raises(ValueError, match=r"^twodmse gives vectors of shape \(16, 32\), not \(16, 8\)"):
         export(encoder, tmp_path / "new", 3, 8)

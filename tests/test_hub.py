@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from twodmse.encoder.storage import bundled_folder
+from twodmse.encoder.hub import bundled_folder
 
 SHARED = Path(__file__).parents[2] / "shared"
 SERVER, DATA = SHARED / "tools" / "loopback_hub.py", SHARED / "hub"

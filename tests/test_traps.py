@@ -88,9 +88,17 @@ def test_trap_3_layers_are_found_in_other_architectures(architecture, texts, tmp
     np.testing.assert_allclose(loaded.encode(texts), encoder.encode(texts, 2, 8), atol=1e-6)
 
 
-def test_trap_3_one_block_used_for_every_layer_cannot_be_cut():
-    with pytest.raises(ValueError, match="AlbertModel has no list of layers in a known place"):
-        Encoder(less_known("albert"), tiny_tokenizer())
+def test_trap_3_one_block_used_for_every_layer_is_a_layer_each_time(texts, tmp_path):
+    encoder = Encoder(less_known("albert"), tiny_tokenizer(), Layout("mean", 32))
+    batch = encoder.tokenise(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        hidden = encoder.backbone.model(**batch, output_hidden_states=True).hidden_states
+    states = encoder.states(texts)
+    assert len(hidden) == len(states) == LAYERS + 1
+    for n in range(1, LAYERS + 1):
+        np.testing.assert_allclose(states[n], mean_pooled(hidden[n], batch), atol=1e-5)
+    loaded = Encoder.load(encoder.submodel(2, 8).save(tmp_path / "small"))
+    np.testing.assert_allclose(loaded.encode(texts), encoder.encode(texts, 2, 8), atol=1e-6)
 
 
 @pytest.mark.parametrize(

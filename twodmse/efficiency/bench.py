@@ -14,7 +14,7 @@ from twodmse.efficiency.costs import bundled_texts, cut_view
 from twodmse.efficiency.timing import half_range, need_peer, peak_memory, take_turns
 from twodmse.encoder.backbone import layer_path
 from twodmse.encoder.encoder import Encoder
-from twodmse.encoder.storage import resolve
+from twodmse.encoder.hub import resolve
 from twodmse.evaluation.grid import check_grid, default_dims, load_tasks, pairs_grid
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe

@@ -2,23 +2,25 @@
 
 import copy
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from tqdm.auto import tqdm
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging
+from torch import Tensor, nn
 
 from twodmse.encoder.backbone import Backbone
-from twodmse.encoder.storage import Layout, read_layout, resolve, write_layout
+from twodmse.encoder.hub import resolve
+from twodmse.encoder.loading import load_parts, quiet_transformers, usable_length
+from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_texts, normalise, padded, prompt_of, read_layers
+from twodmse.encoder.settings import read_folder
+from twodmse.encoder.storage import Layout, save_tokenizer, write_layout
+from twodmse.encoder.trial import trial
 from twodmse.files import atomic_folder
 
-PROGRESS_FROM = 2000  # distinct texts from which on a progress bar is shown
+__all__ = ["PROGRESS_FROM", "Encoder", "check_texts", "normalise", "quiet_transformers"]
 
 
 class Encoder:
@@ -26,47 +28,82 @@ class Encoder:
 
     Args:
         model: a transformers encoder with a list of layers.
-        tokenizer: its fast tokenizer.
-        layout: pooling, maximal length in tokens, and the number of coordinates kept.
+        tokenizer: its tokenizer.
+        layout: pooling, maximal length in tokens, prompts, and the number of coordinates kept.
+        head: a linear module that pooled vectors go through, if there is one.
 
     Raises:
         ValueError: if the model has no list of layers, or the layout does not fit it.
     """
 
-    def __init__(self, model: torch.nn.Module, tokenizer: Any, layout: Layout = Layout()) -> None:
-        self.backbone = Backbone(model, layout.pooling)
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, layout: Layout = Layout(), head: nn.Linear | None = None
+    ) -> None:
+        self.backbone = Backbone(model, layout.pooling, head)
         self.tokenizer = tokenizer
-        positions = getattr(model.config, "max_position_embeddings", None) or layout.max_length
+        self.name: str | None = None
+        self.dtype: torch.dtype | None = None
+        if tokenizer.pad_token is None:  # padding is masked: any token serves
+            tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         self.layout = layout._replace(
-            max_length=min(layout.max_length, positions, tokenizer.model_max_length),
+            max_length=usable_length(model, tokenizer, layout.max_length),
             dim=self.backbone.dim if layout.dim is None else layout.dim,
         )
+        if head is not None and head.in_features != self.backbone.width:
+            raise ValueError(f"the linear module takes {head.in_features} coordinates, not {self.backbone.width}")
         if not 1 <= self.dim <= self.backbone.dim:
             raise ValueError(f"dim {self.dim} is out of range: this backbone has dims 1..{self.backbone.dim}")
 
     @classmethod
-    def load(cls, name: str | Path, *, pooling: str | None = None, max_length: int | None = None) -> "Encoder":
+    def load(
+        cls,
+        name: str | Path,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        pooling: str | None = None,
+        max_length: int | None = None,
+    ) -> "Encoder":
         """Load an encoder: ``bundled``, a hub id, or a folder (ours, sentence-transformers' or plain transformers').
 
-        Only safetensors weights are read and no code from the model's repository is run.
+        Only safetensors weights are read and no code from the model's repository is run. What the folder says of its
+        vectors is applied or refused by name, and a trial shows that every layer is read rightly (see `trial`).
 
         Args:
-            name: which model.
+            name: which model; ``owner/name@revision`` is one revision of a hub model.
+            device: where it runs; None is the accelerator that torch finds (CUDA, MPS, XPU), else the CPU.
+            dtype: of the weights. None keeps them in float32, and `encode` and `states` compute in half precision on
+                an accelerator; float32 computes in float32 everywhere.
             pooling: overrides the pooling the folder asks for (``mean`` where it says nothing).
-            max_length: overrides the folder's maximal length in tokens (128 where it says nothing).
+            max_length: overrides the folder's maximal length in tokens.
 
         Raises:
-            FileNotFoundError: if there is no such model, it has no safetensors weights, or no hub can be reached.
-            ValueError: if the model is of a kind that cannot be cut in depth.
+            FileNotFoundError: if there is no such model, it has no safetensors weights, or no hub answers.
+            ValueError: if the model is damaged, or of a kind that cannot be cut in depth, or asks for what twodmse
+                does not do.
         """
-        folder = resolve(str(name))
-        if not any(folder.glob("model*.safetensors")):
-            raise FileNotFoundError(f"{name} has no model.safetensors: twodmse reads safetensors weights only")
-        layout = read_layout(folder)
-        layout = layout._replace(pooling=pooling or layout.pooling, max_length=max_length or layout.max_length)
-        model, tokenizer = _load_parts(folder, name)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device).eval(), tokenizer, layout)
+        layout, weights, head = read_folder(resolve(str(name)))
+        layout = layout._replace(pooling=pooling or layout.pooling)
+        layout = layout if max_length is None else layout._replace(max_length=max_length)
+        model, tokenizer = load_parts(weights, name, layout.lower_case)
+        encoder = cls(model.eval(), tokenizer, layout, head)
+        encoder.name = str(name)
+        encoder.to(found_device() if device is None else device)
+        trial(encoder)
+        return encoder if dtype is None else encoder.to(dtype=dtype)
+
+    def __repr__(self) -> str:
+        name, length = self.name or type(self.backbone.model).__name__, self.layout.max_length
+        return (
+            f"Encoder({name}: {self.num_layers} layers x {self.dim} dims, {self.layout.pooling} pooling, "
+            f"{length} tokens, {self.device})"
+        )
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Encoder":
+        """Move the weights to a device, or turn them into another dtype, in place; returns the encoder itself."""
+        self.backbone.to(device=device, dtype=dtype)
+        self.dtype = self.dtype if dtype is None else dtype
+        return self
 
     @property
     def num_layers(self) -> int:
@@ -91,49 +128,86 @@ class Encoder:
         """
         layer = self.num_layers if layer is None else layer
         dim = self.dim if dim is None else dim
-        for word, value, most in (("layer", layer, self.num_layers), ("dim", dim, self.dim)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= most:
-                raise ValueError(f"{word} {value!r} is out of range: this encoder has {word}s 1..{most}")
+        for word, value, least, most in (("layer", layer, 1, self.num_layers), ("dim", dim, 1, self.dim)):
+            check_number(word, value, least, most)
         return int(layer), int(dim)
 
-    def states(self, texts: Sequence[str], batch_size: int = 64, progress: bool | None = None) -> np.ndarray:
-        """The pooled output of every layer, from one pass over the distinct texts.
+    def states(
+        self,
+        texts: Sequence[str] | str,
+        batch_size: int = 64,
+        progress: bool | None = None,
+        layers: Sequence[int] | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> np.ndarray:
+        """The pooled output of layers, from one pass over the distinct texts.
 
         Args:
-            texts: n texts; a text that occurs twice is computed once.
+            texts: n texts, or one; a text that occurs twice is computed once.
             batch_size: texts a forward pass, taken in order of length so that little padding is computed.
             progress: show a progress bar; None shows one on long input.
+            layers: L layers, 0..N, in any order; None is all of them. Only the largest and those below are computed.
+            prompt: put before every text.
+            prompt_name: the model's own prompt of that name; with neither, its default prompt if it has one.
 
         Returns:
-            (N+1, n, D) float32, raw (not normalised), in the order of ``texts``; layer 0 is the embedding layer.
+            (N+1, n, D) float32, or (L, n, D) for ``layers``: raw (not normalised), in the order of ``texts``; layer 0
+            is the embedding layer. Without the axis n for one text.
 
         Raises:
-            ValueError: for an empty list, or an item that is not a text or holds none; the item is named.
+            ValueError: for an empty list, an item that is not a text or holds none (the item is named), a layer out of
+                range, a batch size below 1, or vectors that are no numbers.
         """
-        return self._states(self.backbone, texts, batch_size, progress)[..., : self.dim]
+        layers = list(range(self.num_layers + 1) if layers is None else layers)
+        for layer in layers:
+            check_number("layer", layer, 0, self.num_layers)
+        wanted = sorted(set(layers))
+        listed = as_texts([texts] if isinstance(texts, str) else texts)
+        out = np.empty((len(wanted), len(listed), self.dim), dtype=np.float32)
+
+        def keep(rows: np.ndarray, states: np.ndarray) -> None:
+            out[:, rows] = states[..., : self.dim]
+
+        if wanted:
+            read_layers(self, wanted, listed, keep, batch_size, progress, prompt_of(self.layout, prompt, prompt_name))
+        out = out if layers == wanted else out[[wanted.index(layer) for layer in layers]]
+        return out[:, 0] if isinstance(texts, str) else out
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str] | str,
         layer: int | None = None,
         dim: int | None = None,
         batch_size: int = 64,
         progress: bool | None = None,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
     ) -> np.ndarray:
         """The vectors of cell (layer, dim): run ``layer`` layers, keep ``dim`` coordinates, normalise.
 
-        Only ``layer`` layers are computed. The arguments are those of `states`; None means the largest.
+        Only ``layer`` layers are computed and only ``dim`` coordinates are kept. The arguments are those of `states`;
+        None means the largest.
 
         Returns:
-            (n, dim) float32, each row of length 1.
+            (n, dim) float32, each row of length 1; (dim,) for one text.
 
         Raises:
-            ValueError: as `states`, and for a layer or dim out of range.
+            ValueError: as `states`, for a layer or dim out of range, and for a vector of zeros, which has no direction.
         """
         layer, dim = self.check_cell(layer, dim)
-        backbone = self.backbone if layer == self.num_layers else self.backbone.cut(layer)
-        vectors = self._states(backbone, texts, batch_size, progress)[-1, :, :dim]  # (n, d), cut before normalising
-        return normalise(vectors)
+        listed = as_texts([texts] if isinstance(texts, str) else texts)
+        out = np.empty((len(listed), dim), dtype=np.float32)
+
+        def keep(rows: np.ndarray, states: np.ndarray) -> None:
+            vectors = normalise(states[0, :, :dim])  # (b, d), cut before normalising
+            if not vectors.any(axis=1).all():
+                row = rows[~vectors.any(axis=1)][0]
+                raise ValueError(f"the vector of texts[{row}] at layer {layer}, dim {dim} is zero: it has no direction")
+            out[rows] = vectors
+
+        read_layers(self, [layer], listed, keep, batch_size, progress, prompt_of(self.layout, prompt, prompt_name))
+        return out[0] if isinstance(texts, str) else out
 
     def submodel(self, layer: int | None = None, dim: int | None = None) -> "Encoder":
         """An encoder of its own with the first ``layer`` layers and a ``dim``-wide output; saved, it is smaller.
@@ -142,8 +216,10 @@ class Encoder:
             ValueError: for a layer or dim out of range.
         """
         layer, dim = self.check_cell(layer, dim)
-        model = copy.deepcopy(self.backbone.cut(layer).model)
-        return Encoder(model.eval(), self.tokenizer, self.layout._replace(dim=dim))
+        view = copy.deepcopy(self.backbone.cut(layer))
+        small = Encoder(view.model.eval(), self.tokenizer, self.layout._replace(dim=dim), view.head)
+        small.dtype = self.dtype
+        return small
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
         """Save as a folder that `load` and sentence-transformers read, with the same vectors there.
@@ -170,16 +246,17 @@ class Encoder:
             raise OSError(
                 f"the weights could not be written into {folder} ({error}): make room and try again"
             ) from error
-        self.tokenizer.save_pretrained(folder)
+        save_tokenizer(self.tokenizer, folder, self.layout.max_length)
         headed = "add_pooling_layer" in inspect.signature(type(self.backbone.model)).parameters
-        write_layout(folder, self.layout, self.backbone.dim, headed)
+        write_layout(folder, self.layout, self.backbone.width, headed, self.backbone.head)
         for weights in folder.rglob("*.safetensors"):
             weights.chmod(0o644)  # safetensors writes files that their owner alone may read
 
-    def tokenise(self, texts: Sequence[str], **options: Any) -> dict[str, Any]:
-        """``input_ids`` and ``attention_mask`` of texts, cut at the encoder's maximal length."""
+    def tokenise(self, texts: Sequence[str], prompt: str | None = None, **options: Any) -> dict[str, Any]:
+        """``input_ids`` and ``attention_mask`` of texts, each after a prompt (None: the default), cut at the length."""
+        prompt = prompt_of(self.layout, prompt, None)
         return self.tokenizer(
-            list(texts),
+            [prompt + text for text in texts],
             truncation=True,
             max_length=self.layout.max_length,
             return_token_type_ids=False,
@@ -187,88 +264,18 @@ class Encoder:
             **options,
         )
 
-    def _states(self, backbone: Backbone, texts: Sequence[str], batch_size: int, progress: bool | None) -> np.ndarray:
-        check_texts(texts)
-        distinct = list(dict.fromkeys(texts))
-        place = {text: i for i, text in enumerate(distinct)}
-        tokens = self.tokenise(distinct)["input_ids"]
-        order = sorted(range(len(distinct)), key=lambda i: -len(tokens[i]))  # longest first: memory peaks at once
-        out = np.empty((backbone.num_layers + 1, len(distinct), backbone.dim), dtype=np.float32)
-        show = len(distinct) >= PROGRESS_FROM if progress is None else progress
-        was_training = backbone.training
-        backbone.eval()
-        with torch.inference_mode(), tqdm(total=len(distinct), desc="encode", unit="text", disable=not show) as bar:
-            for rows in _batches(order, batch_size):
-                chunk = self.tokenizer.pad({"input_ids": [tokens[i] for i in rows]}, return_tensors="pt").to(
-                    self.device
-                )
-                out[:, rows] = backbone([dict(chunk)]).cpu().numpy()  # (N+1, b, D)
-                bar.update(len(rows))
-        backbone.train(was_training)
-        if len(distinct) == len(texts):
-            return out
-        return out[:, [place[text] for text in texts]]
+    def batch(self, ids: Sequence[Sequence[int]], unpooled: int = 0) -> dict[str, Tensor]:
+        """Token ids of b texts as a batch where the weights are, padded on the right: no token loses its position."""
+        batch = padded(ids, self.tokenizer.pad_token_id, unpooled)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
 
-def _load_parts(folder: Path, name: str | Path) -> tuple[torch.nn.Module, Any]:
-    """Model and tokenizer of a folder, refusing weights that do not fill the model its config describes."""
-    settings = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder, **settings)
-            model, report = AutoModel.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **settings
-            )
-    except Exception as error:  # transformers raises many kinds for a damaged folder
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{name} could not be loaded as a transformers encoder: {reason}") from error
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise ValueError(
-            f"{name} lacks {len(missing)} weights that its config.json asks for (first: {missing[0]}): "
-            "they would be filled with random numbers; the folder is damaged or its config was not cut with its layers"
-        )
-    return model, tokenizer
+def found_device() -> torch.device:
+    """The accelerator that torch finds (CUDA, MPS, XPU), else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Hold back transformers' progress bars and load reports, and restore its settings afterwards."""
-    level = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Scale the last axis to length 1; a zero vector stays zero. Any shape (..., d) in, the same out."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Refuse input that cannot be encoded.
-
-    Raises:
-        ValueError: for a single string, an empty list, or an item that is not a text or holds none.
-    """
-    if isinstance(texts, str):
-        raise ValueError(f"texts must be a list of texts, not one text: write [{texts[:40]!r}]")
-    if len(texts) == 0:
-        raise ValueError("texts is empty: give at least one text")
-    for i, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(f"texts[{i}] is {text!r} ({type(text).__name__}): every item must be a string")
-        if not text.strip():
-            raise ValueError(f"texts[{i}] is {text!r}: a text must hold at least one character that is not a space")
-
-
-def _batches(order: list[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def check_number(word: str, value: Any, least: int, most: int) -> None:
+    """Raise a ValueError that names a number out of its range."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        raise ValueError(f"{word} {value!r} is out of range: this encoder has {word}s {least}..{most}")

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 
-from twodmse.encoder.storage import BUNDLED_PACKAGE, bundled_folder
+from twodmse.encoder.hub import BUNDLED_PACKAGE, bundled_folder
 from twodmse.version import __version__
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

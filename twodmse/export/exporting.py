@@ -126,6 +126,11 @@ def check_request(encoder: Encoder, format: str, int8: bool, grid: pd.DataFrame 
         check_grid_fits(grid, encoder.num_layers, encoder.dim)
     if format == "onnx":
         check_onnx_packages()
+        if encoder.layout.default_prompt_name:
+            raise ValueError(
+                f"an ONNX file cannot put the prompt {encoder.layout.default_prompt_name!r} before texts: "
+                "export it as safetensors, or take default_prompt_name out of config_sentence_transformers.json"
+            )
         if not encoder.tokenizer.is_fast:
             raise ValueError(f"{type(encoder.tokenizer).__name__} has no tokenizer.json: ONNX needs a fast tokenizer")
 

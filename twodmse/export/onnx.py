@@ -36,12 +36,13 @@ class CellGraph(nn.Module):
 
     def __init__(self, small: Encoder) -> None:
         super().__init__()
-        self.model = small.backbone.model
+        self.model, self.head = small.backbone.model, small.backbone.head
         self.pooling, self.dim = small.layout.pooling, small.dim
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Both (B, T); the result is (B, T, d) token vectors and (B, d), each row of length 1."""
         hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # (B, T, H)
+        hidden = hidden if self.head is None else self.head(hidden)  # linear: before pooling as well as after
         tokens = hidden[..., : self.dim]  # (B, T, d): the cut comes before pooling, so that readers can pool alike
         return tokens, F.normalize(pool(tokens, attention_mask, self.pooling), dim=-1)
 
@@ -55,7 +56,8 @@ class StatesGraph(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Both (B, T); the result is (N+1, B, D), raw pooled vectors of every layer."""
-        return self.backbone.read(attention_mask, input_ids=input_ids)[..., : self.dim]
+        chunk = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return self.backbone([chunk])[..., : self.dim]
 
 
 def write_onnx(small: Encoder, folder: Path, all_layers: bool = False) -> None:

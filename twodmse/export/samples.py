@@ -5,6 +5,7 @@ import numpy as np
 from twodmse.encoder.encoder import Encoder
 
 TOLERANCE = {"safetensors": 1e-5, "onnx": 1e-4}  # largest difference of a coordinate: rounding in float32
+MOST_TOKENS = 1024  # of a sample text: models that read far more would take minutes
 SAMPLES = (
     "Why?",
     "A man plays the guitar.",
@@ -27,7 +28,7 @@ def sample_texts(encoder: Encoder) -> list[str]:
     tokenizer = encoder.tokenizer
     special = set(tokenizer.all_special_ids)
     ids = [i for i in np.random.default_rng(0).permutation(len(tokenizer)) if i not in special]
-    lengths = (1, 3, 10, 30, 2 * encoder.layout.max_length)
+    lengths = (1, 3, 10, 30, 2 * min(encoder.layout.max_length, MOST_TOKENS))
     own = [tokenizer.decode(np.resize(ids, length).tolist()) for length in lengths]
     return [*SAMPLES, *(text for text in own if text.strip())]
 

@@ -7,7 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from twodmse.encoder.storage import resolve
+from twodmse.encoder.hub import resolve
 
 
 class Teacher(nn.Module):

@@ -12,6 +12,7 @@ import torch
 
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import padded
 
 NOISED_WORDS = 8  # words a noised copy keeps: short texts cost little
 
@@ -103,8 +104,8 @@ class Collator:
         by_length = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
         size = self.chunk_size or math.ceil(len(texts) / self.chunks)
         parts = [by_length[start : start + size] for start in range(0, len(texts), size)]
-        pad = self.encoder.tokenizer.pad
-        chunks = [dict(pad({"input_ids": [tokens[i] for i in part]}, return_tensors="pt")) for part in parts]
+        padding = self.encoder.tokenizer.pad_token_id
+        chunks = [padded([tokens[i] for i in part], padding) for part in parts]
         order = torch.empty(len(texts), dtype=torch.long)
         order[torch.tensor(by_length)] = torch.arange(len(texts))
         batch: dict[str, Any] = {"chunks": chunks, "order": order, "texts": texts}
