@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from twodmse import TrainConfig
 from twodmse.objectives.objective import BaseLoss
+from twodmse.objectives.plan import Cell, Plan
 from twodmse.objectives.recipes import RECIPES, Recipe
 from twodmse.training.batches import DistinctBatches
 from twodmse.training.trainer import CellTrainer
@@ -134,6 +135,22 @@ def test_states_are_those_of_our_encoder(architecture, pooling, texts, tmp_path)
     encoder = tiny_encoder(architecture, pooling=pooling)
     model = SentenceTransformer(str(encoder.save(tmp_path / "model")), device="cpu").eval()
     assert_close(LayerReader(model, batch_size=3).states(texts), encoder.states(texts), atol=1e-5, rtol=1e-5)
+
+
+def test_a_recipe_and_a_base_loss_of_your_own(model, triplets):
+    def second_layer(draw):
+        """Layer 2 alone."""
+        return Plan([Cell(2, draw.D, 3.0, "second")], [], {})
+
+    def squares(columns, gold, dims):
+        return torch.stack([(columns[0][:, :d] - columns[1][:, :d]).square().mean() for d in dims])
+
+    columns = columns_of(model, [triplets[i] for i in range(B)])
+    states = [layer_states(model, column)[2] for column in columns]
+    wanted = 3 * (states[0] - states[1]).square().mean()
+    assert_close(CellsLoss(model, second_layer, squares)(columns), wanted, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="'second_layer' aligns to no teacher"):
+        CellsLoss(model, second_layer, teacher=model)
 
 
 def test_a_teacher_of_another_vocabulary_reads_the_text(model, triplets, tmp_path):

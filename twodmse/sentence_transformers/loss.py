@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from twodmse.objectives.objective import BaseLoss, objective
-from twodmse.objectives.recipes import TEACHER, Recipe
+from twodmse.objectives.plan import TEACHER, PlanOf
+from twodmse.objectives.recipes import Recipe
 from twodmse.sentence_transformers.citations import citation
 from twodmse.sentence_transformers.layers import check_model, layer_states, stack_columns, unwrapped
 from twodmse.sentence_transformers.teacher import Teacher
@@ -37,24 +38,24 @@ class CellsLoss(nn.Module):
 
     Args:
         model: a SentenceTransformer of Transformer, Pooling (mean, cls or lasttoken) and at most Normalize.
-        recipe: a name, see ``twodmse recipes``.
+        recipe: a name, see ``twodmse recipes``, or a plan of your own as `Recipe` takes it.
         base_loss: the loss every trained cell takes: auto (contrastive, or cosent where the data have labels), another
-            name of `BaseLoss.named`, a `BaseLoss`, or a loss of sentence-transformers that computes from embeddings,
-            such as ``CoSENTLoss(model)``.
+            name of `BaseLoss.named`, a `BaseLoss` or a function called as one, or a loss of sentence-transformers that
+            computes from embeddings, such as ``CoSENTLoss(model)``.
         teacher: for recipes that align to one (grid): a SentenceTransformer, ``bundled``, a folder or a hub id; see
             `Teacher`.
         **options: settings of the recipe as `Recipe` takes them: dims, seed, temperature, align_weight and so on.
 
     Raises:
-        TypeError: if the model is no SentenceTransformer, or an option is unknown.
-        ValueError: if the model cannot be cut, or recipe, options and teacher do not fit it.
+        TypeError: if the model is no SentenceTransformer.
+        ValueError: if the model cannot be cut, or recipe, options and teacher do not fit it or each other.
     """
 
     def __init__(
         self,
         model: SentenceTransformer,
-        recipe: str = "grid",
-        base_loss: str | BaseLoss | nn.Module = "auto",
+        recipe: str | PlanOf = "grid",
+        base_loss: str | Callable[..., Tensor] | nn.Module = "auto",
         teacher: SentenceTransformer | str | None = None,
         **options: Any,
     ) -> None:
@@ -67,7 +68,7 @@ class CellsLoss(nn.Module):
         self.recipe = Recipe(recipe, num_layers, dim, **options)
         targets = {alignment.target for alignment in self.recipe.plan(0).alignments}
         if self.teacher is not None and TEACHER not in targets:
-            raise ValueError(f"recipe {recipe!r} aligns to no teacher: leave teacher out, or use recipe='grid'")
+            raise ValueError(f"recipe {self.recipe.name!r} aligns to no teacher: leave it out")
         self.loss = base_loss if isinstance(base_loss, nn.Module) else None  # the model card cites it by this name
         if self.loss is not None and not hasattr(base_loss, "compute_loss_from_embeddings"):
             raise ValueError(
@@ -145,7 +146,7 @@ class CellsLoss(nn.Module):
     def _base(self, scored: bool) -> Callable[..., Tensor]:
         if isinstance(self.base_loss, str):
             return BaseLoss.named(self.base_loss, scored, (1.0, 1.0, 1.0), 20.0)
-        if isinstance(self.base_loss, BaseLoss):
+        if self.loss is None:
             return self.base_loss
 
         def theirs(columns: Iterable[Tensor], gold: Tensor | None, dims: Iterable[int]) -> Tensor:
