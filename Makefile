@@ -14,7 +14,7 @@ help: ## show this list
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks,peers,mteb,onnx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[notebooks,peers,search,mteb,onnx,dev]'
 	@touch $@
 
 quickstart: $(VENV)/installed ## train 2dmse and a baseline on the bundled corpus, compare their grids (a few minutes)

@@ -5,7 +5,7 @@ alone. Here the cells differ in depth too: a query runs n1 layers to be shortlis
 vectors to layer n2, never from the start again; so do the documents of its shortlist.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from twodmse.encoder.encoder import PROGRESS_FROM, Encoder, check_texts, normalise
 
 CACHE_BYTES = 2**30  # of token vectors kept for documents that may go on
+Find = Callable[[np.ndarray, int], np.ndarray]  # (Q, d1) vectors and K -> (Q, K) document numbers, best first
 QUERY_BLOCK = 256  # queries scored against the whole index at once
 
 
@@ -69,21 +70,27 @@ class Cascade:
                     room -= own.nbytes
                     self.tokens[row] = own
 
-    def search(self, queries: Sequence[str], k: int = 10) -> pd.DataFrame:
+    def search(self, queries: Sequence[str], k: int = 10, find: Find | None = None) -> pd.DataFrame:
         """The ``k`` nearest documents of each query among its shortlist.
+
+        Args:
+            queries: Q queries.
+            k: documents wanted a query.
+            find: an index over ``shallow_vectors`` that shortlists, given (Q, d1) query vectors of length 1 and the
+                number K, by giving document numbers (Q, K); None compares with every document.
 
         Returns:
             One row a query and rank, columns query (its number), rank (from 1), document (its number), score (cosine
             at the deep cell).
 
         Raises:
-            ValueError: for bad queries, or ``k`` outside 1..shortlist.
+            ValueError: for bad queries, ``k`` outside 1..shortlist, or numbers of an index that fit no shortlist.
         """
         check_texts(queries)
         if not 1 <= k <= self.shortlist:
             raise ValueError(f"k is {k}: it must be in 1..{self.shortlist}, the documents of a shortlist")
         shallow, deep = self._queries(queries)  # (Q, d1), (Q, d2)
-        candidates = nearest(shallow, self.shallow_vectors, self.shortlist)  # (Q, K)
+        candidates = self._shortlist(shallow, find)  # (Q, K)
         self._deepen(np.unique(candidates))
         rows = []
         for query, documents in enumerate(candidates):
@@ -91,6 +98,18 @@ class Cascade:
             best = np.argsort(-scores, kind="stable")[:k]
             rows += [(query, rank, documents[i], float(scores[i])) for rank, i in enumerate(best, start=1)]
         return pd.DataFrame(rows, columns=["query", "rank", "document", "score"])
+
+    def _shortlist(self, shallow: np.ndarray, find: Find | None) -> np.ndarray:
+        """Document numbers (Q, K) of the shortlists of shallow query vectors (Q, d1); raises as `search`."""
+        if find is None:
+            return nearest(shallow, self.shallow_vectors, self.shortlist)
+        found, wanted = np.asarray(find(shallow, self.shortlist)), (len(shallow), self.shortlist)
+        if found.shape != wanted:
+            raise ValueError(f"the index gives document numbers of shape {found.shape}, not {wanted}")
+        strange = found[(found < 0) | (found >= len(self.ids))]
+        if strange.size:
+            raise ValueError(f"the index gives document {strange[0]}: it must be in 0..{len(self.ids) - 1}")
+        return found
 
     def _queries(self, queries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (Q, d1) and (Q, d2) of the queries from one forward pass that pauses at layer n1."""
