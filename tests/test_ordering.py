@@ -7,8 +7,9 @@ import pytest
 import torch
 from conftest import sentences, tiny_encoder
 
-from twodmse import TrainConfig
+from twodmse import Encoder, TrainConfig
 from twodmse.data.sets import TextSet
+from twodmse.training import ordering
 from twodmse.training import runs as training
 from twodmse.training.ordering import best_order, reorder
 from twodmse.training.runs import train_encoder
@@ -28,13 +29,33 @@ def test_an_order_has_each_coordinate_once(order):
         reorder(tiny_encoder().backbone, order)
 
 
-def test_an_unknown_linear_layer_is_refused_before_anything_changes():
-    encoder, texts = tiny_encoder(), sentences(3)
-    before = encoder.states(texts)
-    encoder.backbone.layers[3].extra = torch.nn.Linear(32, 32)
-    with pytest.raises(ValueError, match=r"which side of .*extra holds the coordinates"):
-        reorder(encoder.backbone, range(31, -1, -1))
-    assert np.array_equal(encoder.states(texts), before)
+def other_weights(kind):
+    """An encoder with weights of which it is not known, or wrongly thought, where the coordinates lie."""
+    encoder = tiny_encoder()
+    if kind == "unknown":
+        encoder.backbone.layers[3].extra = torch.nn.Linear(32, 32)
+    else:
+        scale = torch.nn.Parameter(torch.linspace(1, 2, 32))
+        encoder.backbone.layers[2].register_parameter("scale", scale)
+        encoder.backbone.layers[2].register_forward_hook(lambda layer, _, output: output * layer.scale)
+    return encoder
+
+
+@pytest.mark.parametrize("kind", ["unknown", "unthought"])
+def test_weights_of_other_kinds_are_left_and_a_module_after_the_pooling_reorders(kind, tmp_path):
+    encoder, texts = other_weights(kind), sentences(3)
+    before, weights = encoder.states(texts), encoder.backbone.state_dict()
+    weights = {name: weight.clone() for name, weight in weights.items()}
+    order = np.random.default_rng(0).permutation(32)
+    reorder(encoder.backbone, order)
+    np.testing.assert_allclose(encoder.states(texts), before[..., order], atol=1e-6)
+    assert all(torch.equal(encoder.backbone.state_dict()[name], weight) for name, weight in weights.items())
+    assert not any(p.requires_grad for p in encoder.backbone.head.parameters())
+    reorder(encoder.backbone, order)  # once more, now of what the module gives
+    np.testing.assert_allclose(encoder.states(texts), before[..., order][..., order], atol=1e-6)
+    if kind == "unknown":
+        loaded = Encoder.load(encoder.submodel(2, 7).save(tmp_path / "cell"))
+        np.testing.assert_allclose(loaded.encode(texts), encoder.encode(texts, 2, 7), atol=1e-5)
 
 
 def test_the_greedy_order_is_the_one_by_hand(triplets):
@@ -76,3 +97,13 @@ def test_a_run_starts_in_order_and_its_teacher_too_and_keeps_the_order(triplets,
     monkeypatch.setattr(training, "best_order", lambda *_: pytest.fail("a run that goes on has its order"))
     again = train_encoder(tiny_encoder(), triplets, TrainConfig(**settings, steps=1), resume=True)
     assert torch.equal(*(torch.cat([p.flatten() for p in e.backbone.parameters()]) for e in (encoder, again.encoder)))
+
+
+def test_a_wide_space_is_ordered_one_by_one_first_then_several_at_a_time(triplets, monkeypatch):
+    exact = best_order(tiny_encoder(), triplets, progress=False)
+    monkeypatch.setattr(ordering, "WIDE", 31)
+    monkeypatch.setattr(ordering, "ONE_BY_ONE", 4)
+    found = best_order(tiny_encoder(), triplets, progress=False)
+    assert sorted(found) == list(range(32))
+    assert found[:4].tolist() == exact[:4].tolist()
+    assert found.tolist() != exact.tolist()

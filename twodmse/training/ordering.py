@@ -24,6 +24,10 @@ READERS = (
 WRITERS = (".output.dense", ".o", ".out_lin", ".lin2", ".Wo")
 ROWS = 500  # of the data, from which the order is found
 AT_ONCE = 32  # coordinates tried in one go
+WIDE = (
+    384  # coordinates above which the search looks at fewer rows, and takes several coordinates at a time once it has
+)
+ONE_BY_ONE = 64  # taken: its work grows with rows x dims^2 x layers
 
 
 def best_order(encoder: Encoder, texts: TextSet, rows: int = ROWS, progress: bool | None = None) -> np.ndarray:
@@ -41,6 +45,8 @@ def best_order(encoder: Encoder, texts: TextSet, rows: int = ROWS, progress: boo
     Returns:
         (D,) each of 0..D-1 once. Source: this project.
     """
+    wide = encoder.dim > WIDE
+    rows = rows * WIDE // encoder.dim if wide else rows
     columns = [list(column[:rows]) for column in texts.columns]
     n, width = len(columns[0]), len(columns)
     states = torch.from_numpy(encoder.states([text for column in columns for text in column], progress=progress))
@@ -53,15 +59,19 @@ def best_order(encoder: Encoder, texts: TextSet, rows: int = ROWS, progress: boo
     parts = torch.stack((x * y, x * x, y * y)).permute(0, 3, 1, 2).contiguous()  # (3, D, N, P)
     sums = torch.zeros_like(parts[:, 0])  # (3, N, P), of the coordinates taken
     order, left = [], list(range(parts.shape[1]))
-    for _ in tqdm(range(len(left)), desc="order", unit="dim", disable=progress is False, delay=2):
-        scores = []
-        for some in torch.tensor(left).split(AT_ONCE):
-            products, x_squares, y_squares = sums.unsqueeze(1) + parts[:, some]  # (c, N, P) each
-            cosines = products / (x_squares * y_squares).clamp(min=1e-24).sqrt()
-            scores.append((standardised(cosines) @ wanted).mean(dim=-1))  # (c,)
-        best = left.pop(int(torch.cat(scores).argmax()))
-        order.append(best)
-        sums += parts[:, best]
+    with tqdm(total=len(left), desc="order", unit="dim", disable=progress is False, delay=2) as bar:
+        while left:
+            scores = []
+            for some in torch.tensor(left).split(AT_ONCE):
+                products, x_squares, y_squares = sums.unsqueeze(1) + parts[:, some]  # (c, N, P) each
+                cosines = products / (x_squares * y_squares).clamp(min=1e-24).sqrt()
+                scores.append((standardised(cosines) @ wanted).mean(dim=-1))  # (c,)
+            several = max(1, len(left) // ONE_BY_ONE) if wide and len(order) >= ONE_BY_ONE else 1
+            best = [left[i] for i in torch.cat(scores).topk(several).indices.tolist()]
+            order += best
+            left = [i for i in left if i not in best]
+            sums += parts[:, best].sum(dim=1)
+            bar.update(several)
     return np.array(order)
 
 
@@ -69,28 +79,66 @@ def best_order(encoder: Encoder, texts: TextSet, rows: int = ROWS, progress: boo
 def reorder(backbone: Backbone, order: Sequence[int]) -> None:
     """Put an encoder's coordinates in another order, in place: coordinate i of every layer is what order[i] was.
 
+    Where it is known which side of every weight holds the coordinates, the weights are reordered, and the states must
+    come out in the new order. Everywhere else a fixed linear module after the pooling reorders them: the same vectors,
+    for a matrix (D, D) more.
+
     Args:
         backbone: the encoder's stack of layers.
         order: each of 0..D-1 once.
 
     Raises:
-        ValueError: if the order is not one of D coordinates, or a layer is of a kind whose sides are not known; nothing
-            is changed then.
+        ValueError: if the order is not one of D coordinates.
     """
     D = backbone.dim
     if sorted(order) != list(range(D)):
         raise ValueError(f"an order of {D} coordinates has each of 0..{D - 1} once")
     taken = torch.as_tensor(np.asarray(order))
+    if backbone.head is not None:
+        _take([(p, 0) for p in backbone.head.parameters()], taken)
+        return
+    axes, before = coordinate_axes(backbone), _few_states(backbone)
+    if axes is not None:
+        _take(axes, taken)
+        if torch.allclose(_few_states(backbone), before[..., taken], atol=1e-4, rtol=1e-3):
+            return
+        _take(axes, taken.argsort())  # a weight that was not thought of: undone
+    head = nn.Linear(D, D, bias=False).requires_grad_(False)
+    head.weight.copy_(torch.eye(D)[taken])
+    backbone.head = head.to(backbone.model.get_input_embeddings().weight.device)
+
+
+def coordinate_axes(backbone: Backbone) -> list[tuple[nn.Parameter, int]] | None:
+    """Every weight that reads or writes the coordinates of token vectors, with the axis they lie on.
+
+    Returns:
+        The weights and axes; None if a linear layer is not of the known ones.
+    """
     axes: list[tuple[nn.Parameter, int]] = []
     for name, module in backbone.named_modules():
         reads = isinstance(module, nn.Linear) and name.endswith(READERS)
-        if reads or (isinstance(module, nn.Embedding) and module.embedding_dim == D):
+        if reads or (isinstance(module, nn.Embedding) and module.embedding_dim == backbone.dim):
             axes.append((module.weight, 1))
         elif isinstance(module, nn.Linear) and name.endswith(WRITERS):
             axes += [(p, 0) for p in (module.weight, module.bias) if p is not None]
         elif isinstance(module, nn.Linear):
-            raise ValueError(f"it is not known which side of {name} holds the coordinates: they cannot be reordered")
+            return None
         elif "Norm" in type(module).__name__:
             axes += [(p, 0) for p in module.parameters(recurse=False)]
+    return axes
+
+
+def _take(axes: list[tuple[nn.Parameter, int]], taken: torch.Tensor) -> None:
     for parameter, axis in axes:
         parameter.copy_(parameter.index_select(axis, taken.to(parameter.device)))
+
+
+def _few_states(backbone: Backbone) -> torch.Tensor:
+    """The states (N+1, 2, D), on the CPU, of two rows of token ids from all over the vocabulary."""
+    table = backbone.model.get_input_embeddings().weight
+    ids = torch.arange(16, device=table.device).reshape(2, 8) * (len(table) // 16)
+    was_training = backbone.training
+    try:
+        return backbone.eval()([{"input_ids": ids, "attention_mask": torch.ones_like(ids)}]).cpu()
+    finally:
+        backbone.train(was_training)
