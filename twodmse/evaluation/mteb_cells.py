@@ -27,13 +27,13 @@ from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from tqdm.auto import tqdm
 
-from twodmse.encoder.encoder import Encoder, normalise
+from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import normalise, prompt_of, read_layers
 from twodmse.evaluation.grid import check_grid
 from twodmse.evaluation.published import MEAN
 from twodmse.evaluation.records import GRID_COLUMNS
 
 PREFIX = "mteb:"  # of a task's name on the command line
-AT_ONCE = 4096  # texts whose states are held in memory while they are written
 
 
 def mteb_grid(
@@ -56,7 +56,8 @@ def mteb_grid(
             weights are part of the path) is read and not scored again. None keeps none.
         name: of the model in those files: a cell is called ``twodmse/<name>-layer-3-dim-64``.
         prompts: put before texts, by mteb's rules of which: keys are task names, task types, ``query`` and
-            ``document``, or two of them (``SciFact-query``). None takes the model's own.
+            ``document``, or two of them (``SciFact-query``). None takes the model's own; where none of them fits a
+            text, the model's default prompt is put before it, as sentence-transformers does.
         batch_size: texts a forward pass.
 
     Returns:
@@ -74,7 +75,7 @@ def mteb_grid(
     if not loaded:
         raise ValueError("no tasks given: name at least one, for example mteb:STSBenchmark")
     cells = check_cells(encoder, cells)
-    prompts = model_prompts(encoder) if prompts is None else prompts
+    prompts = dict(encoder.layout.prompts) if prompts is None else prompts
     mark = fingerprint(encoder, prompts)
     cache = None if results is None else mteb.ResultCache(results)
     tables = []
@@ -187,17 +188,12 @@ def check_cells(encoder: Encoder, cells: Sequence[tuple[int, int]] | None) -> li
     return [(n, d) for n in layers for d in dims] if cells is None else sorted(set(cells))
 
 
-def model_prompts(encoder: Encoder) -> dict[str, str]:
-    """The prompts a model was saved with, by name."""
-    return dict(getattr(encoder.layout, "prompts", None) or {})
-
-
 def fingerprint(encoder: Encoder, prompts: dict[str, str]) -> str:
     """Names an encoder's weights, layout and prompts: results of another one are never taken for its own."""
     found = hashlib.sha256(repr((encoder.layout, sorted(prompts.items()))).encode())
     for key, value in encoder.backbone.state_dict().items():
         found.update(key.encode())
-        found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+        found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()[:16]
 
 
@@ -214,32 +210,32 @@ class StateFile:
     def __init__(self, encoder: Encoder, path: Path, cells: Sequence[tuple[int, int]], batch_size: int) -> None:
         self.encoder, self.path, self.batch_size = encoder, path, batch_size
         self.layers, self.dim = sorted({layer for layer, _ in cells}), max(dim for _, dim in cells)
-        self.places: dict[str, int] = {}  # text, prompt included -> its row
+        self.places: dict[tuple[str, str], int] = {}  # prompt and text -> their row
 
-    def vectors(self, texts: Sequence[str], layer: int, dim: int) -> np.ndarray:
-        """The vectors (n, d) of a cell, of length 1; texts not met before are encoded first."""
-        new = list(dict.fromkeys(text for text in texts if text not in self.places))
-        for start in range(0, len(new), AT_ONCE):
-            self._append(new[start : start + AT_ONCE])
-        shape = (len(self.places), len(self.layers), self.dim)
-        states = np.memmap(self.path, dtype=np.float32, mode="r", shape=shape)  # (M, L, d)
-        return normalise(states[:, self.layers.index(layer), :dim][[self.places[text] for text in texts]])
+    def vectors(self, texts: Sequence[str], prompt: str, layer: int, dim: int) -> np.ndarray:
+        """The vectors (n, d) of a cell, of length 1; what was not met before with this prompt is encoded first."""
+        new = list(dict.fromkeys(text for text in texts if (prompt, text) not in self.places))
+        if new:
+            self._append(new, prompt)
+        column = self._states("r")[:, self.layers.index(layer), :dim]  # (M, d)
+        return normalise(column[[self.places[prompt, text] for text in texts]])
 
-    def _append(self, texts: list[str]) -> None:
-        worded = [text for text in texts if text.strip()]
-        blank = [text for text in texts if not text.strip()]  # a corpus may hold some; an encoder takes none unasked
-        states = [self.encoder.states(worded, self.batch_size)] if worded else []  # (N+1, n, D)
-        states += [self._blank_state(text) for text in blank]
-        kept = np.concatenate([part[self.layers, :, : self.dim] for part in states], axis=1)  # (L, n, d)
+    def _append(self, texts: list[str], prompt: str) -> None:
+        first = len(self.places)
+        self.places |= {(prompt, text): first + i for i, text in enumerate(texts)}
         with open(self.path, "ab") as file:
-            file.write(kept.swapaxes(0, 1).tobytes())
-        self.places |= {text: len(self.places) + i for i, text in enumerate(worded + blank)}
+            file.truncate(4 * len(self.places) * len(self.layers) * self.dim)
+        states = self._states("r+")
 
-    def _blank_state(self, text: str) -> np.ndarray:
-        """The states (N+1, 1, D) of a text of spaces alone: those of the tokens that every text has."""
-        tokens = self.encoder.tokenise([text], return_tensors="pt").to(self.encoder.device)
-        with torch.inference_mode():
-            return self.encoder.backbone([dict(tokens)]).cpu().numpy()
+        def keep(rows: np.ndarray, read: np.ndarray) -> None:
+            states[first + rows] = read[..., : self.dim].swapaxes(0, 1)  # (L, b, D) to (b, L, d)
+
+        read_layers(self.encoder, self.layers, texts, keep, self.batch_size, False, prompt)
+        states.flush()
+
+    def _states(self, mode: str) -> np.memmap:
+        """(M, L, d): M texts, L layers, the first d coordinates."""
+        return np.memmap(self.path, dtype=np.float32, mode=mode, shape=(len(self.places), len(self.layers), self.dim))
 
 
 class CellModel(AbsEncoder):
@@ -264,6 +260,6 @@ class CellModel(AbsEncoder):
         self, inputs: Iterable[dict[str, list[str]]], *, task_metadata: Any, prompt_type: Any = None, **_: Any
     ) -> np.ndarray:
         """The cell's vectors (n, d) of the texts of all batches, each after the prompt mteb chooses for the task."""
-        prompt = get_prompt(self.prompts, task_metadata, prompt_type) or ""
-        texts = [prompt + text for batch in inputs for text in batch["text"]]
-        return self.texts.vectors(texts, self.layer, self.dim)
+        prompt = prompt_of(self.texts.encoder.layout, get_prompt(self.prompts, task_metadata, prompt_type), None)
+        texts = [text for batch in inputs for text in batch["text"]]
+        return self.texts.vectors(texts, prompt, self.layer, self.dim)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from twodmse.encoder.backbone import each_state, final_norm, layer_path
+from twodmse.encoder.backbone import each_state, final_norm, layers_of
 from twodmse.encoder.pooling import pool
 
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # their name -> ours
@@ -47,7 +47,7 @@ def check_model(model: nn.Module) -> tuple[int, int]:
     if not getattr(modules[1], "include_prompt", True):
         raise ValueError("this model pools without its prompt (include_prompt=False): set it to True to train cells")
     backbone = modules[0].auto_model
-    return len(backbone.get_submodule(layer_path(backbone))), backbone.config.hidden_size
+    return len(layers_of(backbone)), backbone.config.hidden_size
 
 
 def pooling_of(model: nn.Module) -> str:
