@@ -202,5 +202,14 @@ def write_figure(figure: "Figure", path: Path, overwrite: bool = True) -> None:
 
     check_picture(path)
     with atomic_file(path, overwrite) as work:
-        figure.savefig(work, dpi=150)
+        as_written(figure).savefig(work, dpi=150)
     plt.close(figure)
+
+
+def as_written(figure: "Figure") -> "Figure":
+    """The figure with its texts shown as they are written: a $ in somebody's name or sentence begins no formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    return figure

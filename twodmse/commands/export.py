@@ -30,12 +30,11 @@ def export(
 
     Example: twodmse export bundled --layer 3 --dim 64 --format onnx --out small
     """
-    import pandas as pd
-
     from twodmse.encoder.encoder import Encoder
+    from twodmse.evaluation.records import read_grid_table
     from twodmse.export.exporting import export as run
 
-    table = None if grid is None else pd.read_csv(grid)
+    table = None if grid is None else read_grid_table(grid)
     done = run(Encoder.load(model), out, layer, dim, format, int8, overwrite, table, all_layers)
     typer.echo(
         f"wrote {done.folder}: layer {done.layer}, dim {done.dim}, {done.size / 1e6:.1f} MB of weights "

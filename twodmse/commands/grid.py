@@ -34,6 +34,13 @@ def grid(
     results: Annotated[
         Path | None, typer.Option(help="Folder for mteb's own result files; what lies there is not scored again.")
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="spearman, or auc (area under the ROC curve) for pairs scored 0 or 1: ties cap Spearman there, at "
+            "86.6 where half of the pairs are 1."
+        ),
+    ] = "spearman",
     overwrite: Overwrite = False,
 ) -> None:
     """Score every cell (layer, dim) of a model on STS tasks: Spearman x 100 of the cosine, from one encoding pass.
@@ -44,18 +51,14 @@ def grid(
     """
     from twodmse import plots
     from twodmse.encoder.encoder import Encoder
-    from twodmse.evaluation.records import grid_path, write_grid_json
+    from twodmse.evaluation.records import write_grid_json
     from twodmse.files import write_figure, write_table
     from twodmse.plots.grids import score_name
 
     refuse_existing([out, picture], overwrite, picture)
-    if save and mteb_names(tasks):
-        raise ValueError("--save stores Spearman grids of pairs: leave mteb tasks out, or use --out or --results")
-    if save:  # refuses now what could not be written later
-        grid_path(model, overwrite)
-        seeds = training_seeds(Path(model))
+    seeds = check_save(model, tasks, metric, overwrite) if save else []
     encoder = Encoder.load(model)
-    table = scored(encoder, model, tasks, parse_dims(dims, encoder.dim), results)
+    table = scored(encoder, model, tasks, parse_dims(dims, encoder.dim), results, metric)
     shown = table[table["dim"].isin(shown_dims(table["dim"].unique().tolist()))]
     for metric, part in shown.groupby("metric", sort=False) if "metric" in shown else [("", shown)]:
         cells = part.pivot_table(index="layer", columns="dim", values="spearman").round(2).to_string()
@@ -71,15 +74,36 @@ def grid(
         typer.echo(f"wrote {write_grid_json(model, table, model, seeds, overwrite)}")
 
 
+def check_save(model: str, tasks: str, metric: str, overwrite: bool) -> list[int]:
+    """Refuse now what could not be written into the model's folder later.
+
+    Returns:
+        The seeds of the training run that made the model.
+    """
+    from twodmse.evaluation.records import grid_path
+
+    if mteb_names(tasks):
+        raise ValueError("--save stores Spearman grids of pairs: leave mteb tasks out, or use --out or --results")
+    if metric != "spearman":
+        raise ValueError(f"--save stores Spearman grids: use --out with --metric {metric}")
+    grid_path(model, overwrite)
+    return training_seeds(Path(model))
+
+
 def mteb_names(tasks: str) -> list[str]:
     """Those of a list of tasks that mteb is asked for."""
     return [name for name in parse_names(tasks) if name.startswith("mteb:")]
 
 
 def scored(
-    encoder: "Encoder", model: str, tasks: str, dims: list[int] | None, results: Path | None = None
+    encoder: "Encoder",
+    model: str,
+    tasks: str,
+    dims: list[int] | None,
+    results: Path | None = None,
+    metric: str = "spearman",
 ) -> "pd.DataFrame":
-    """The table of `sts_grid`; with tasks of mteb in it also its column ``metric``.
+    """The table of `sts_grid`; with another metric or tasks of mteb in it also its column ``metric``.
 
     Raises:
         ValueError: also if mteb is asked for and not installed.
@@ -91,13 +115,13 @@ def scored(
     theirs = mteb_names(tasks)
     own = [name for name in parse_names(tasks) if name not in theirs]
     if not theirs:
-        return sts_grid(encoder, own, dims)
+        return sts_grid(encoder, own, dims, metric=metric)
     try:
         from twodmse.evaluation.mteb_cells import mteb_grid
     except ImportError as error:
         raise ValueError(str(error)) from error
     layers, widths = check_grid(encoder, None, dims)
-    tables = [sts_grid(encoder, own, dims).assign(metric="spearman")] if own else []
+    tables = [sts_grid(encoder, own, dims, metric=metric).assign(metric=metric)] if own else []
     cells = [(layer, dim) for layer in layers for dim in widths]
     tables.append(mteb_grid(encoder, theirs, cells, results, Path(model).name))
     return pd.concat(tables, ignore_index=True)

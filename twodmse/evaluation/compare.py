@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
@@ -13,6 +12,8 @@ from twodmse.evaluation.grid import (
     RESAMPLES,
     check_grid,
     default_dims,
+    gold_ranks,
+    interval,
     load_tasks,
     rank_correlation,
     ranked_cells,
@@ -88,7 +89,7 @@ def cell_draws(
     Returns:
         (L, K) and (L, R, K).
     """
-    gold = rankdata(pairs.gold)  # (P,)
+    gold = gold_ranks(pairs)  # (P,)
     scores, draws = [], []
     for _, ranks in ranked_cells(encoder, pairs, layers, dims):  # (P, K)
         scores.append(100 * rank_correlation(ranks, gold))  # (K,)
@@ -100,8 +101,10 @@ def _difference_rows(
     task: str, layers: Sequence[int], dims: Sequence[int], first: np.ndarray, second: np.ndarray, draws: np.ndarray
 ) -> pd.DataFrame:
     """Rows of `compare_models` from scores (L, K) and resampled differences (L, R, K)."""
-    low, high = np.percentile(draws, [2.5, 97.5], axis=1)  # (L, K) each
-    beyond = np.minimum((draws <= 0).sum(axis=1), (draws >= 0).sum(axis=1))  # (L, K) resamples on the other side of 0
+    low, high = interval(draws, axis=1)  # (L, K) each
+    beyond = np.minimum(
+        (~(draws > 0)).sum(axis=1), (~(draws < 0)).sum(axis=1)
+    )  # (L, K) resamples on the other side of 0
     p = np.minimum(1, 2 * (beyond + 1) / (draws.shape[1] + 1))  # + 1: the sample itself counts as a resample
     table = pd.DataFrame({"task": task, "layer": np.repeat(layers, len(dims)), "dim": np.tile(dims, len(layers))})
     values = {"first": first, "second": second, "difference": second - first, "low": low, "high": high, "p": p}

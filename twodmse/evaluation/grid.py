@@ -1,6 +1,7 @@
 """The grid: Spearman of every cell (layer, dim) on STS tasks, from one encoding pass a task."""
 
 import os
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,9 @@ from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, distinct, load_pai
 from twodmse.encoder.encoder import Encoder
 from twodmse.objectives.recipes import doubling
 
-RESAMPLES = 1000
+RESAMPLES, MOST_RESAMPLES = 1000, 100_000
+METRICS = ("spearman", "auc")
+ROUNDING = 1e-7  # a variance of ranks, as shares of their number, that float32 cannot tell from 0
 
 
 def sts_grid(
@@ -25,6 +28,7 @@ def sts_grid(
     dims: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
     resamples: int = RESAMPLES,
+    metric: str = "spearman",
 ) -> pd.DataFrame:
     """Score every wanted cell on every task.
 
@@ -35,16 +39,24 @@ def sts_grid(
         dims: cut widths; None means the doubling ones from 8 and the full width. ``range(1, D + 1)`` is allowed.
         layers: layer numbers; None means 1..N. Layer 0 may be probed.
         resamples: of the bootstrap behind ``low`` and ``high``; 0 leaves them out (NaN).
+        metric: ``spearman``, or for sets whose scores have two values (0 and 1) ``auc``: the area under the ROC curve.
+            Ties cap Spearman there: at two equal halves even a perfect order of the pairs gets no more than 86.6.
 
     Returns:
         One row a task, layer and dim, columns task, layer, dim, spearman, low, high, n. ``spearman`` is times 100, of
-        the cosine, pooled over the task's n pairs; low..high is its 95% interval (see `bootstrap`).
+        the cosine, pooled over the task's n pairs; low..high is its 95% interval (see `bootstrap`). NaN is what is not
+        defined: of a cell that gives all pairs one cosine. With ``auc`` that is what the column holds, and the column
+        ``metric`` says so.
 
     Raises:
-        ValueError: for a layer or dim out of range, or an unknown task, before anything is encoded.
+        ValueError: for a layer or dim out of range, an unknown task, or scores that the metric is not defined for,
+            before anything is encoded.
     """
     layers, dims = check_grid(encoder, layers, dims)
-    tables = [pairs_grid(encoder, pairs, dims, layers, resamples) for pairs in load_tasks(tasks)]
+    sets = load_tasks(tasks)
+    for pairs in sets:
+        gold_ranks(pairs, metric)
+    tables = [pairs_grid(encoder, pairs, dims, layers, resamples, metric) for pairs in sets]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -102,19 +114,62 @@ def default_dims(dim: int) -> list[int]:
 
 
 def pairs_grid(
-    encoder: Encoder, pairs: TextSet, dims: Sequence[int], layers: Sequence[int], resamples: int = RESAMPLES
+    encoder: Encoder,
+    pairs: TextSet,
+    dims: Sequence[int],
+    layers: Sequence[int],
+    resamples: int = RESAMPLES,
+    metric: str = "spearman",
 ) -> pd.DataFrame:
     """The grid of one set of scored pairs; arguments and columns as `sts_grid`, dims and layers ascending."""
-    gold = rankdata(pairs.gold)  # (P,)
+    gold = gold_ranks(pairs, metric)  # (P,)
     draws = resample_counts(len(pairs), resamples, pairs.name)
     rows = []
     for layer, ranks in ranked_cells(encoder, pairs, layers, dims):  # (P, K)
-        values = 100 * rank_correlation(ranks, gold)  # (K,)
-        low, high = bootstrap(ranks, gold, draws)  # (K,) each
+        values = 100 * (area_under_curve(ranks, gold) if metric == "auc" else rank_correlation(ranks, gold))  # (K,)
+        low, high = bootstrap(ranks, gold, draws, metric)  # (K,) each
         rows += [
             (pairs.name, layer, dim, *cell, len(pairs)) for dim, *cell in zip(dims, values, low, high, strict=True)
         ]
-    return pd.DataFrame(rows, columns=["task", "layer", "dim", "spearman", "low", "high", "n"])
+    table = pd.DataFrame(rows, columns=["task", "layer", "dim", "spearman", "low", "high", "n"])
+    return table if metric == "spearman" else table.assign(metric=metric)
+
+
+def gold_ranks(pairs: TextSet, metric: str = "spearman") -> np.ndarray:
+    """The ranks (P,) of a set's scores.
+
+    Raises:
+        ValueError: for an unknown metric, or scores that it is not defined for: all the same, or for ``auc`` more than
+            two values.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(METRICS)}")
+    values = np.unique(pairs.gold)
+    if len(values) < 2:
+        raise ValueError(
+            f"{pairs.name}: its {len(pairs)} scores are all {values[0]:g}, for which {metric} is not defined: "
+            "give pairs whose scores differ"
+        )
+    if metric == "auc" and len(values) > 2:
+        raise ValueError(f"{pairs.name} has {len(values)} different scores: auc needs two, such as 0 and 1")
+    return rankdata(pairs.gold)
+
+
+def area_under_curve(ranks: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve (K,) of each column of ``ranks`` (P, K), of two values of ``gold`` (P,).
+
+    By the mean ranks of both classes, which differ by P (AUC - 1/2): Hanley and McNeil (1982), after Mann and Whitney.
+    """
+    return resampled_areas(ranks, gold, np.ones((1, len(gold)), dtype=np.float64))[0]
+
+
+def resampled_areas(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The area under the ROC curve of each column in each resample; shapes and ranks as `resampled_correlations`."""
+    upper = counts * (gold == gold.max())  # (R, P)
+    lower = counts - upper
+    with np.errstate(invalid="ignore"):  # a resample of one class alone has none: NaN
+        means = [part @ ranks / part.sum(axis=1, keepdims=True) for part in (upper, lower)]  # (R, K) each
+    return 0.5 + (means[0] - means[1]) / len(gold)
 
 
 def ranked_cells(
@@ -158,10 +213,14 @@ def column_ranks(scores: np.ndarray, block: int = 32) -> np.ndarray:
 
 
 def rank_correlation(ranks: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """Pearson of each column of ``ranks`` (P, K) with ``gold`` (P,): of ranks, that is Spearman. Result (K,)."""
+    """Pearson of each column of ``ranks`` (P, K) with ``gold`` (P,): of ranks, that is Spearman.
+
+    Returns:
+        (K,), NaN where all ranks of a column are one: it is not defined there.
+    """
     x, y = ranks - ranks.mean(axis=0), gold - gold.mean()
     norms = np.sqrt(np.square(x).sum(axis=0) * np.square(y).sum())
-    return np.divide(x.T @ y, norms, out=np.zeros(x.shape[1]), where=norms > 0)
+    return np.divide(x.T @ y, norms, out=np.full(x.shape[1], np.nan), where=norms > 0)
 
 
 def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
@@ -169,7 +228,12 @@ def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
 
     The draws depend on the task's name and size alone, so that every cell of every model sees the same resamples: the
     comparisons of two cells, or of two models, are paired.
+
+    Raises:
+        ValueError: for fewer resamples than 0, or more than `MOST_RESAMPLES`.
     """
+    if not 0 <= resamples <= MOST_RESAMPLES:
+        raise ValueError(f"resamples is {resamples}: it must be 0 to {MOST_RESAMPLES}")
     rng = np.random.default_rng((zlib.crc32(name.encode()), pairs))
     counts = np.empty((resamples, pairs), dtype=np.float32)
     for row in counts:
@@ -189,7 +253,7 @@ def resampled_correlations(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarr
         counts: (R, P).
 
     Returns:
-        (R, K) correlations.
+        (R, K) correlations, NaN where a resample holds one score, or one cosine, alone.
     """
     scale = len(gold)
     x = ((ranks - ranks.mean(axis=0)) / scale).astype(np.float32)  # (P, K), centred: float32 sums stay exact enough
@@ -198,16 +262,29 @@ def resampled_correlations(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarr
     mean_x, mean_y = share @ x, share @ y  # (R, K), (R, 1)
     var_x, var_y = share @ np.square(x) - mean_x**2, share @ np.square(y) - mean_y**2
     covariance = share @ (x * y) - mean_x * mean_y
-    return covariance / np.sqrt(np.maximum(var_x * var_y, np.finfo(np.float32).tiny))
+    defined = (var_x > ROUNDING) & (var_y > ROUNDING)
+    return np.where(defined, covariance / np.sqrt(np.where(defined, var_x * var_y, 1)), np.nan)
 
 
-def bootstrap(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95% interval of each column's Spearman, times 100: percentiles 2.5 and 97.5 over the resamples.
+def bootstrap(
+    ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray, metric: str = "spearman"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 95% interval of each column's score, times 100: percentiles 2.5 and 97.5 over the resamples.
 
-    Shapes as `resampled_correlations`; NaN where there are no resamples.
+    Shapes as `resampled_correlations`; resamples without a score are left out, and NaN is what no resample has.
     """
-    if not len(counts):
+    draws = resampled_areas(ranks, gold, counts) if metric == "auc" else resampled_correlations(ranks, gold, counts)
+    if np.isnan(draws).all():
         nothing = np.full(ranks.shape[1], np.nan)
         return nothing, nothing
-    low, high = np.percentile(resampled_correlations(ranks, gold, counts), [2.5, 97.5], axis=0)
+    low, high = interval(draws, axis=0)
     return 100 * low, 100 * high
+
+
+def interval(draws: np.ndarray, axis: int) -> np.ndarray:
+    """Percentiles 2.5 and 97.5 (2, ...) over the resamples on an axis; those that are NaN are left out."""
+    if not np.isnan(draws).any():
+        return np.percentile(draws, [2.5, 97.5], axis=axis)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where all are NaN, so is the interval
+        return np.nanpercentile(draws, [2.5, 97.5], axis=axis)

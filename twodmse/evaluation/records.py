@@ -6,10 +6,13 @@ import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
+from pydantic import Field
 
+from twodmse.checked import Count, Text, checked, read_json
+from twodmse.data.reading import read_columns
 from twodmse.files import atomic_file
 from twodmse.version import __version__
 
@@ -79,7 +82,7 @@ def read_grid_json(folder: str | Path) -> GridRecord:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {GRID_FILE}: write one with twodmse grid {folder} --save")
     try:
-        facts = json.loads(path.read_text())
+        facts = read_json(path, dict[str, Any])
         sizes = {task["name"]: task["n"] for task in facts["tasks"]}
         grid = pd.DataFrame(facts.pop("cells"))
         grid = grid.assign(n=grid["task"].map(sizes))[GRID_COLUMNS].astype({"low": float, "high": float, "n": int})
@@ -89,6 +92,26 @@ def read_grid_json(folder: str | Path) -> GridRecord:
     if scorer != SCORER:
         raise ValueError(f"{path} holds scores of another kind, {scorer!r}: this version reads {SCORER!r}")
     return GridRecord(grid, facts)
+
+
+def read_grid_table(path: str | Path) -> pd.DataFrame:
+    """A table of `sts_grid` that was written as CSV: its columns task, layer, dim and spearman.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: with the file, the column and the row of what is no grid.
+    """
+    columns = read_columns(Path(path))
+    kinds = {"task": Text, "layer": Annotated[int, Field(ge=0)], "dim": Count, "spearman": float}
+    missing = [name for name in kinds if name not in columns]
+    if missing or not columns["task"]:
+        raise ValueError(f"{path} is no grid: {'it lacks ' + ', '.join(missing) if missing else 'it has no rows'}")
+    found = {
+        name: [checked(kind, value or "nan", f"{path}, row {row}, {name}", strict=False) for row, value in rows]
+        for name, kind in kinds.items()
+        for rows in [enumerate(columns[name], 1)]
+    }
+    return pd.DataFrame(found)
 
 
 def grid_path(folder: str | Path, overwrite: bool = False) -> Path:

@@ -1,6 +1,7 @@
 """Model cards: the README.md beside an exported model, with the front matter the hub reads."""
 
 import json
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import pandas as pd
 from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 
+from twodmse.checked import Count, Text, checked, read_json
 from twodmse.encoder.hub import BUNDLED_PACKAGE, bundled_folder
 from twodmse.version import __version__
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 TRAIN_CONFIG = "train_config.json"  # lies beside the weights of every model trained here
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 EXAMPLES = ("The shop is shut on Sundays.", "You cannot buy anything there at the weekend.")
 TAGS = ["feature-extraction", "sentence-similarity", "matryoshka", "2dmse", "twodmse"]
 
@@ -62,20 +65,24 @@ def find_origin(name: str) -> Origin:
     seen: set[str] = set()
     while name not in seen and (config := _train_config(name)) is not None:
         seen.add(name)
-        trained.append(f"recipe `{config['recipe']}` on `{_shown(config['data'])}`, {config['steps']} steps")
+        trained.append(
+            f"recipe `{_code(config['recipe'])}` on `{_code(_shown(config['data']))}`, {config['steps']} steps"
+        )
         name = str(bundled_folder()) if config["backbone"] == "bundled" else config["backbone"]
     folder = Path(name)
     backbone, on_hub = _hub_id(name)
     card = _front_matter(folder, backbone if on_hub else None)
     base = card.get("base_model")
-    if not on_hub and isinstance(base, str):  # a folder exported earlier: its card names the backbone
+    if (
+        not on_hub and isinstance(base, str) and HUB_ID.fullmatch(base)
+    ):  # a folder exported earlier: its card names the backbone
         backbone, on_hub = base, True
     license_, datasets = card.get("license"), card.get("datasets") or []
     return Origin(
         backbone,
         on_hub,
         license_ if isinstance(license_, str) and license_ != "unknown" else None,
-        (datasets,) if isinstance(datasets, str) else tuple(str(d) for d in datasets),
+        tuple(d for d in (datasets if isinstance(datasets, list) else [datasets]) if isinstance(d, str)),
         tuple(trained),
     )
 
@@ -83,13 +90,26 @@ def find_origin(name: str) -> Origin:
 def _train_config(name: str) -> dict[str, Any] | None:
     """The settings of the training run that made the weights in a folder; None if none of ours lie there."""
     path = Path(name) / TRAIN_CONFIG
-    config = json.loads(path.read_text()) if name and path.is_file() else {}
-    return config if {"recipe", "data", "steps", "backbone"} <= set(config) else None
+    config = read_json(path, dict[str, Any]) if name and path.is_file() else {}
+    kinds = {"recipe": Text, "data": Text, "steps": Count, "backbone": Text}
+    if not set(kinds) <= set(config):
+        return None
+    return {key: checked(kind, config[key], f"{path}: {key}") for key, kind in kinds.items()}
 
 
 def _shown(data: str) -> str:
     """A data set's name, or the name of its file without the folders of the machine it lay on."""
     return Path(data).name
+
+
+def _code(text: str) -> str:
+    """Somebody else's text for a code span: on one line, without what would end the span."""
+    return " ".join(text.replace("`", "'").split())
+
+
+def _words(text: str) -> str:
+    """Somebody else's text for prose: on one line, nothing in it read as Markdown or HTML."""
+    return re.sub(r"([\\`*\[\]()<>|!#])", r"\\\1", " ".join(text.split()))
 
 
 def _hub_id(name: str) -> tuple[str | None, bool]:
@@ -138,7 +158,7 @@ def model_card(facts: CardFacts, origin: Origin, grid: pd.DataFrame | None = Non
         "front": front,
         "checked": _checked(facts),
         "backbone": _backbone(origin),
-        "name": (origin.backbone or "encoder").rpartition("/")[2],
+        "name": _words((origin.backbone or "encoder").rpartition("/")[2]),
         "megabytes": f"{facts.size / 1e6:.1f}",
         "full_megabytes": f"{facts.full_size / 1e6:.1f}",
         "bytes": 4 * facts.dim,
@@ -207,14 +227,20 @@ def _checked(facts: CardFacts) -> str:
 def _backbone(origin: Origin) -> str:
     if origin.backbone is None:
         return "an encoder of unrecorded origin"
-    return f"[{origin.backbone}](https://huggingface.co/{origin.backbone})" if origin.on_hub else f"`{origin.backbone}`"
+    return (
+        f"[{origin.backbone}](https://huggingface.co/{origin.backbone})"
+        if origin.on_hub
+        else f"`{_code(origin.backbone)}`"
+    )
 
 
 def _origin_lines(origin: Origin) -> list[str]:
     """Backbone, its licence, its data, and what was trained since, each a sentence."""
     whose = "its own model card" if origin.backbone else "a model card"
-    licence = f"{origin.license}, says {whose}" if origin.license else "unknown: find it out before passing this on"
-    data = ", ".join(origin.datasets) or "not recorded"
+    licence = (
+        f"{_words(origin.license)}, says {whose}" if origin.license else "unknown: find it out before passing this on"
+    )
+    data = ", ".join(map(_words, origin.datasets)) or "not recorded"
     trained = "; before that: ".join(origin.trained) or f"no `{TRAIN_CONFIG}` lay beside the weights this was cut from"
     return [
         f"Backbone: {_backbone(origin)}",
@@ -237,7 +263,7 @@ def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
         marks = ["**" if (layer, dim) == (facts.layer, facts.dim) else "" for dim in dims]
         cells = ["" if pd.isna(s) else f"{m}{s:.2f}{m}" for m, s in zip(marks, scores, strict=True)]
         rows.append([str(layer), *cells])
-    tasks = ", ".join(f"`{_shown(str(t))}`" for t in grid["task"].unique())
+    tasks = ", ".join(f"`{_code(_shown(str(t)))}`" for t in grid["task"].unique())
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"Spearman x 100 of the cosine in float32, mean over {tasks}; this cell in bold.", "", *lines])
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from twodmse.data.sets import TextSet
+from twodmse.files import as_written
 from twodmse.plots.grids import GRID_COLOURS, draw_cells, heatmap, numbers
 from twodmse.widgets.cells import marked_dims, spearman
 from twodmse.widgets.drawing import DOWN, TERM_COLOURS, UP, cosine_shade, cosine_share, palette
@@ -49,7 +50,7 @@ def pair_figure(cosines: Mapping[str, np.ndarray], layer: int, dim: int, first: 
     bar = figure.colorbar(ScalarMappable(Normalize(0, 1), GRID_COLOURS), ax=axes, label="cosine")
     bar.ax.set_yticks(cosine_share(marks), [f"{mark:g}" for mark in marks], fontsize=8)
     figure.suptitle(f"“{shorten(first, 80, placeholder=' …')}”\n“{shorten(second, 80, placeholder=' …')}”", fontsize=10)
-    return figure
+    return as_written(figure)
 
 
 def mark_cell(ax: Axes, cosines: np.ndarray, layer: int, dim: int) -> Axes:
@@ -99,7 +100,7 @@ def ranking_figure(rankings: Mapping[str, pd.DataFrame], layer: int, dim: int, q
     asked = shorten(query, 80, placeholder=" …")
     moved = "▲▼: places moved against the full size"
     figure.suptitle(f"Nearest to “{asked}” at layer {layer}, dim {dim} ({moved})", fontsize=10)
-    return figure
+    return as_written(figure)
 
 
 def scatter_figure(points: Mapping[str, np.ndarray], pairs: TextSet, layer: int, dim: int) -> Figure:
@@ -120,7 +121,7 @@ def scatter_figure(points: Mapping[str, np.ndarray], pairs: TextSet, layer: int,
         ax.set_title(f"{name}: Spearman × 100 = {spearman(values, pairs.gold):.2f}", fontsize=10)
     axes[0].set_ylabel("cosine")
     figure.suptitle(f"{pairs.name}: {len(pairs)} pairs at layer {layer}, dim {dim}", fontsize=10)
-    return figure
+    return as_written(figure)
 
 
 def replay_figure(grids: Mapping[int, pd.DataFrame], terms: pd.DataFrame, low: float, high: float) -> Figure:
@@ -151,4 +152,4 @@ def replay_figure(grids: Mapping[int, pd.DataFrame], terms: pd.DataFrame, low: f
     ax.set(xlabel="step", ylabel="loss term", title="Loss terms (running mean)")
     ax.set(xlim=(0, terms.index.max()), ylim=(0, None))
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
+    return as_written(figure)
