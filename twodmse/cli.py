@@ -8,6 +8,7 @@ import typer
 from twodmse.commands import stop
 from twodmse.commands.compare import compare
 from twodmse.commands.costs import bench, pick
+from twodmse.commands.encode import encode
 from twodmse.commands.explore import explore
 from twodmse.commands.export import export
 from twodmse.commands.figures import figures
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich reads "[default: 5e-5]" as markup and shows nothing of it
 )
-for command in (quickstart, train, recipes, grid, explore, export, compare, probe, bench, pick, study, figures):
+for command in (quickstart, train, recipes, grid, encode, explore, export, compare, probe, bench, pick, study, figures):
     app.command()(command)
 
 

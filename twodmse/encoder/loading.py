@@ -65,6 +65,10 @@ def load_parts(folder: Path, name: str | Path, lower_case: bool = False) -> tupl
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{name} could not be loaded as a transformers encoder: {reason}") from error
     check_filled(report, name)
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError as error:
+        raise ValueError(f"{name} is a {type(model).__name__}, which has no table of word vectors") from error
     check_numbers(model, folder, name)
     check_vocabulary(model, tokenizer, name)
     return model, lower_cased(tokenizer, name) if lower_case else tokenizer

@@ -1,0 +1,85 @@
+"""Vectors of many texts into a file, and on with it after a stop."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import sentences, tiny_encoder
+from typer.testing import CliRunner
+
+from twodmse.cli import app
+from twodmse.encoder import stored
+from twodmse.encoder.stored import encode_to
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(stored, "PART", 4)
+
+
+@pytest.mark.parametrize("name", ["v.npy", "v.parquet"])
+def test_a_file_holds_what_encode_gives(name, tmp_path):
+    encoder, texts = tiny_encoder(), sentences(10)
+    path = encode_to(encoder, texts, tmp_path / name, 2, 8, progress=False)
+    found = np.load(path) if name.endswith("npy") else np.stack(pd.read_parquet(path)["vector"])
+    np.testing.assert_allclose(found, encoder.encode(texts, 2, 8), atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    with pytest.raises(FileExistsError, match="exists"):
+        encode_to(encoder, texts, tmp_path / name, 2, 8)
+    with pytest.raises(ValueError, match=r"one of \.npy, \.parquet"):
+        encode_to(encoder, texts, tmp_path / "v.csv")
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_stopped_job_goes_on_and_another_one_starts_anew(same, tmp_path, monkeypatch):
+    encoder, texts, out = tiny_encoder(), sentences(10), tmp_path / "v.npy"
+    real, calls = encoder.encode, []
+
+    def counted(some, *cell, **options):
+        if isinstance(some, list):
+            calls.append(len(some))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+        return real(some, *cell, **options)
+
+    monkeypatch.setattr(encoder, "encode", counted)
+    with pytest.raises(KeyboardInterrupt):
+        encode_to(encoder, texts, out, progress=False)
+    assert not out.exists()
+    texts = texts if same else [*texts[:-1], "a dog"]
+    calls[:] = [0] * 9
+    encode_to(encoder, texts, out, progress=False)
+    assert calls[9:] == ([2] if same else [4, 4, 2])
+    np.testing.assert_allclose(np.load(out), real(texts), atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == ["v.npy"]
+
+
+def test_the_command_reads_lines_and_columns(tmp_path):
+    texts = sentences(5)
+    encoder = tiny_encoder()
+    encoder.save(tmp_path / "m")
+    (tmp_path / "t.txt").write_text("\n".join(texts) + "\n")
+    (tmp_path / "t.csv").write_text("id,body\n" + "".join(f"{i},{text}\n" for i, text in enumerate(texts)))
+    for file, more in (("t.txt", []), ("t.csv", ["--column", "body"])):
+        out = tmp_path / f"{file}.npy"
+        run = CliRunner().invoke(
+            app,
+            [
+                "encode",
+                str(tmp_path / "m"),
+                str(tmp_path / file),
+                "--layer",
+                "2",
+                "--dim",
+                "8",
+                "--out",
+                str(out),
+                *more,
+            ],
+        )
+        assert run.exit_code == 0, run.output
+        np.testing.assert_allclose(np.load(out), encoder.encode(texts, 2, 8), atol=1e-6)
+    run = CliRunner().invoke(
+        app, ["encode", str(tmp_path / "m"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "x.npy")]
+    )
+    assert run.exit_code == 1
+    assert "--column one of id, body" in run.output

@@ -1,0 +1,54 @@
+"""`twodmse encode`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twodmse.commands import Model, Overwrite, one_line_errors
+
+
+@one_line_errors
+def encode(
+    model: Model,
+    file: Annotated[Path, typer.Argument(help="Texts: a .txt file, one a line, or a CSV, TSV, JSON (lines), parquet.")],
+    out: Annotated[Path, typer.Option(help="The .npy or .parquet file to write.")],
+    layer: Annotated[int | None, typer.Option(help="Layers to run. [default: all]")] = None,
+    dim: Annotated[int | None, typer.Option(help="Coordinates to keep. [default: all]")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Which column holds the texts. [default: text, or the one]")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a forward pass.")] = 64,
+    overwrite: Overwrite = False,
+) -> None:
+    """Encode the texts of a file with one cell of a model, as many as there are; a run that was stopped goes on.
+
+    Example: twodmse encode bundled texts.txt --layer 3 --dim 64 --out vectors.npy
+    """
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.encoder.stored import encode_to
+    from twodmse.files import check_file
+
+    check_file(out, overwrite)
+    texts = texts_of(file, column)
+    encode_to(Encoder.load(model), texts, out, layer, dim, overwrite, batch_size=batch_size)
+    typer.echo(f"wrote {out}: {len(texts)} vectors")
+
+
+def texts_of(file: Path, column: str | None) -> list[str]:
+    """The texts of a file.
+
+    Raises:
+        ValueError: if it has no column of that name, or several and none is named.
+    """
+    from twodmse.data.reading import READERS, read_columns
+
+    if file.suffix.lower() == ".txt":
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    if file.suffix.lower() not in READERS:
+        raise ValueError(f"{file} is of no kind that can be read: end its name in .txt or one of {', '.join(READERS)}")
+    columns = read_columns(file)
+    name = column or ("text" if "text" in columns or len(columns) != 1 else next(iter(columns)))
+    if name not in columns:
+        raise ValueError(f"{file} has no column {name!r}: give --column one of {', '.join(columns)}")
+    return list(columns[name])

@@ -1,0 +1,108 @@
+"""Vectors of many texts straight into a file, in parts: what was stopped goes on where it stopped."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from twodmse.encoder.reading import check_texts
+from twodmse.files import atomic_file, check_file
+
+PART = 4096  # texts encoded, written and counted as done in one go
+KINDS = (".npy", ".parquet")
+
+
+def encode_to(
+    encoder: Any,
+    texts: Sequence[str],
+    out: str | Path,
+    layer: int | None = None,
+    dim: int | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+    **options: Any,
+) -> Path:
+    """Encode texts into a file, holding one part of them at a time.
+
+    Beside the file two hidden ones hold what is done; a later call for the same texts, model and cell goes on from it.
+
+    Args:
+        encoder: the `Encoder`.
+        texts: n texts.
+        out: a .npy file, of one array (n, dim) float32, or a .parquet file, of one column ``vector`` of n lists.
+        layer: as of `Encoder.encode`.
+        dim: as of `Encoder.encode`.
+        overwrite: replace a file that is there.
+        progress: show a progress bar; None shows one.
+        options: more of `Encoder.encode`.
+
+    Returns:
+        Where the file is.
+
+    Raises:
+        ValueError: for a file of another kind, and as `Encoder.encode`.
+        FileExistsError: if the file exists and is not to be replaced.
+    """
+    target = check_file(out, overwrite)
+    if target.suffix not in KINDS:
+        raise ValueError(f"{out} is to hold vectors: end its name in one of {', '.join(KINDS)}")
+    check_texts(texts)
+    layer, dim = encoder.check_cell(layer, dim)
+    part, note = (target.with_name(f".{target.name}.part{suffix}") for suffix in (".npy", ".json"))
+    job = {"job": _digest(encoder, texts, layer, dim, options), "rows": len(texts), "dim": dim}
+    done = _done(part, note, job)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shape = (len(texts), dim)
+    vectors = np.lib.format.open_memmap(part, "r+" if done else "w+", np.float32, None if done else shape)
+    with tqdm(total=len(texts), initial=done, desc="encode", unit="text", disable=progress is False) as bar:
+        for start in range(done, len(texts), PART):
+            some = texts[start : start + PART]
+            vectors[start : start + len(some)] = encoder.encode(some, layer, dim, progress=False, **options)
+            vectors.flush()
+            with atomic_file(note) as path:
+                path.write_text(json.dumps(job | {"done": start + len(some)}))
+            bar.update(len(some))
+    if target.suffix == ".npy":
+        check_file(out, overwrite)
+        os.replace(part, target)
+    else:
+        _write_parquet(vectors, out, overwrite)
+        part.unlink()
+    note.unlink()
+    return target
+
+
+def _digest(encoder: Any, texts: Sequence[str], layer: int, dim: int, options: dict[str, Any]) -> str:
+    """What tells one job from another: the texts, the cell, and the model by its vector of the first text."""
+    found = hashlib.sha256(json.dumps([layer, dim, str(sorted(options.items()))]).encode())
+    found.update(np.round(encoder.encode(texts[0], layer, dim, **options), 3).tobytes())
+    for text in texts:
+        found.update(text.encode() + b"\0")
+    return found.hexdigest()
+
+
+def _done(part: Path, note: Path, job: dict[str, Any]) -> int:
+    """How many texts an earlier call for the same job has done."""
+    try:
+        kept = json.loads(note.read_text())
+        whole = np.load(part, mmap_mode="r").shape == (job["rows"], job["dim"])
+    except (OSError, ValueError):
+        return 0
+    return kept["done"] if whole and isinstance(kept, dict) and job.items() <= kept.items() else 0
+
+
+def _write_parquet(vectors: np.ndarray, out: str | Path, overwrite: bool) -> None:
+    """Write an array (n, d) as a column of lists, a part at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.list_(pa.float32(), vectors.shape[1])
+    with atomic_file(out, overwrite) as path, pq.ParquetWriter(path, pa.schema([("vector", kind)])) as file:
+        for start in range(0, len(vectors), PART):
+            flat = pa.array(np.asarray(vectors[start : start + PART]).ravel())
+            file.write_table(pa.table({"vector": pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])}))
