@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
-MARKS ?= not slow and not hub and not browser and not clients
+MARKS ?= not slow and not hub and not browser and not clients and not originals
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -29,7 +29,7 @@ test: $(VENV)/installed ## run the quick offline tests in JOBS processes (2); MA
 clients: $(VENV)/installed ## install the tools in which the tests open exported folders (in .clients; needs Node)
 	tests/clients/setup $(BIN)/python .clients
 
-test-all: ## run every test: slow, hub, browser and clients ones too
+test-all: ## run every test: slow, hub, browser, clients and originals ones too
 	$(MAKE) test MARKS=
 
 study: $(VENV)/installed ## do the runs of the study that figures/data lacks (hours; needs the hub; can be stopped and goes on)

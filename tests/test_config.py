@@ -9,7 +9,7 @@ from twodmse.config import PRESETS
 
 
 def test_round_trip_through_json():
-    config = TrainConfig(recipe="mrl", dims=(8, 16), mix=(1, 2, 3), lr=1e-4)
+    config = TrainConfig(recipe="mrl", dims=(8, 16), loss="mix", mix=(1, 2, 3), lr=1e-4)
     again = TrainConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config
     assert again.dims == (8, 16)
@@ -35,6 +35,7 @@ def test_unknown_keys_are_refused_with_a_hint():
         ("max_length", 2), ("lr", 1e300), ("first_lr", 1e300), ("seed", 2**32), ("steps", 10**30), ("keep", "2"),
         ("log_every", 101), ("weight_decay", float("inf")), ("teacher", 3), ("lr", True), ("noise", [0.5]),
         ("seed", -1), ("dropout", 1.0), ("temperature", 0), ("alignment", "no"), ("save_every", 0),
+        ("angle_scale", 0), ("hard_weight", -1),
     ],
 )  # fmt: skip
 def test_bad_values_name_the_field_and_the_value(field, value):
@@ -42,15 +43,48 @@ def test_bad_values_name_the_field_and_the_value(field, value):
         TrainConfig(**{field: value})
 
 
-def test_presets():
-    paper = TrainConfig.preset("paper", steps=3)
-    assert (paper.backbone, paper.pooling, paper.loss, paper.steps) == (
-        "google-bert/bert-base-uncased",
-        "cls",
-        "mix",
-        3,
-    )
-    assert paper.two_passes
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"recipe": "2dmse", "teacher": "bundled"}, "teacher"),
+        *(({"recipe": "starbucks", n: v}, n) for n, v in (("align_weight", 2.0), ("temperature", 0.5), ("dims", (8,)))),
+        ({"recipe": "ese", "align_weight": 2.0}, "align_weight"),
+        *(
+            ({"recipe": r, n: v}, n)
+            for r in ("st2d", "st2d-2024")
+            for n, v in (("alignment", False), ("last_layer", False), ("shallow_weight", 0.5))
+        ),
+        ({"mix": (1, 0, 1)}, "mix"),
+        ({"loss": "cosent", "angle_scale": 1.0}, "angle_scale"),
+        ({"loss": "angle", "hard_weight": 1.0}, "hard_weight"),
+    ],
+)
+def test_what_recipe_or_loss_do_not_use_is_refused_by_name(settings, name):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        TrainConfig(**settings)
+
+
+def test_presets_follow_their_sources():
+    for name in PRESETS:
+        TrainConfig.preset(name)  # nothing in it is without effect
+    first = TrainConfig.preset("paper-74e5ba2")  # train_cli.py: w1 = w2 = w3 = 1, angle_tau 1, 32 rows, 20 epochs
+    assert (first.recipe, first.loss, first.mix, first.scale, first.angle_scale) == ("2dmse", "mix", (1, 1, 1), 20, 1)
+    assert (first.two_passes, first.pooling, first.max_length, first.seed) == (True, "cls", 512, 42)
+    assert (first.batch_size, first.lr, first.steps) == (32, 1e-5, 348_656)
+    assert round(first.warmup * first.steps) == 100
+    readme = TrainConfig.preset("readme-2dmse")  # --w2 20 --w1 1 --w3 1 --angle_tau 20, 16 rows, 1 epoch
+    assert (readme.mix, readme.scale, readme.angle_scale, readme.two_passes) == ((20, 1, 1), 20, None, True)
+    assert (readme.batch_size, readme.lr, readme.steps, readme.max_length) == (16, 1e-5, 34_865, 128)
+    assert round(readme.warmup * readme.steps) == 100
+    nli = TrainConfig.preset("angle-nli")  # --ibn_w 30 --cosine_w 0 --angle_w 1 --angle_tau 20, 128 rows, 10 epochs
+    assert (nli.recipe, nli.data, nli.mix, nli.angle_scale) == ("full", "all-nli-labelled", (30, 0, 1), None)
+    assert (nli.batch_size, nli.lr, nli.steps, nli.seed) == (128, 5e-5, 87_164, 42)
+    assert round(nli.warmup * nli.steps) == 50
+
+
+def test_paper_is_the_code_published_with_the_paper():
+    assert TrainConfig.preset("paper") == TrainConfig.preset("paper-74e5ba2")
+    assert TrainConfig.preset("paper", steps=3).steps == 3
     with pytest.raises(ValueError, match="unknown preset 'best'"):
         TrainConfig.preset("best")
 

@@ -183,3 +183,13 @@ def test_distinct_texts_and_the_rows_that_hold_them():
     texts, first, second = distinct(TextSet("twice", (("b", "a", "b"), ("c", "b", "b"))))
     assert texts == ["b", "a", "c"]
     assert (first, second) == ([0, 1, 0], [2, 0, 0])
+
+
+def test_triplets_as_labelled_pairs(triplets, monkeypatch):
+    anchors, positives, negatives = triplets.columns
+    served = Dataset.from_dict({"anchor": anchors, "positive": positives, "negative": negatives})
+    answers = {("sentence-transformers/all-nli", "triplet", "train"): served}
+    monkeypatch.setattr("datasets.load_dataset", lambda repo, name, split: answers[repo, name, split])
+    pairs = load_pairs("all-nli-labelled")
+    assert pairs.columns == (anchors * 2, positives + negatives)
+    assert pairs.gold.tolist() == [1.0] * 32 + [0.0] * 32

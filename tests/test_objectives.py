@@ -81,13 +81,37 @@ def test_mix_of_triplets_is_angles_mix(states):
     assert_close(base(columns(states[N]), None, [6])[0], expected, atol=1e-5, rtol=1e-5)
 
 
+def test_the_angle_term_has_a_scale_of_its_own(states):
+    pairs, gold = states[N].chunk(2), torch.tensor([0.0, 1.0, 1.0, 0.0, 0.0, 1.0])
+    expected = losses.cosent(losses.pair_cosines(*pairs), gold, 10.0) + losses.angle(*pairs, gold, 1.0)
+    assert_close(BaseLoss(0.0, 1.0, 1.0, scale=10.0, angle_scale=1.0)(pairs, gold, [D])[0], expected)
+
+
+def test_ranking_with_and_without_hard_negatives_as_angle_0_6_weighs_it(states):
+    a, p, n = columns(states[N])
+    expected = (
+        2 * losses.contrastive(losses.cosines(a, p), 10.0)
+        + 3 * losses.contrastive(losses.cosines(a, torch.cat([p, n])), 10.0)
+    ) / 2
+    assert_close(BaseLoss(2.0, scale=10.0, hard=3.0)([a, p, n], None, [D])[0], expected, atol=1e-5, rtol=1e-5)
+    assert_close(BaseLoss(2.0, hard=3.0)([a, p], None, [D]), BaseLoss(2.0)([a, p], None, [D]))  # nothing is hard
+
+
 def test_mix_of_scored_pairs_uses_the_gold_and_the_in_batch_term(states):
     x, y = states[N].chunk(2)
-    gold = torch.tensor([0.0, 1.0, 1.0, 0.0, 0.5, 1.0])
+    gold = torch.tensor([0.0, 1.0, 1.0, 0.0, 0.0, 1.0])
     base = BaseLoss(contrastive=1.0, cosent=1.0, angle=0.0)
     texts = torch.cat([x, y])
     expected = losses.in_batch(losses.cosines(texts, texts), gold) + losses.cosent(losses.pair_cosines(x, y), gold)
     assert_close(base([x, y], gold, [D])[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("graded", [[0.0, 0.9], [5.0, 1.0]])
+def test_the_in_batch_term_refuses_graded_pairs(graded):
+    pairs, gold = torch.randn(4, 8).chunk(2), torch.tensor(graded)
+    with pytest.raises(ValueError, match=r"a score is (0\.9|5): the in-batch term .* takes 0 and 1 alone"):
+        BaseLoss()(pairs, gold, [8])
+    assert torch.isfinite(BaseLoss(0.0, 1.0, 1.0)(pairs, gold, [8])).all()  # the others order scores
 
 
 def test_named_base_losses():
@@ -95,6 +119,9 @@ def test_named_base_losses():
     assert BaseLoss.named("auto", scored=True, mix=(1, 1, 1), scale=20.0) == BaseLoss(0.0, 1.0, 0.0, 20.0)
     assert BaseLoss.named("angle", scored=True, mix=(1, 1, 1), scale=20.0) == BaseLoss(0.0, 0.0, 1.0, 20.0)
     assert BaseLoss.named("mix", scored=True, mix=(1, 2, 3), scale=9.0) == BaseLoss(1, 2, 3, 9.0)
+    own = BaseLoss.named("mix", scored=False, mix=(1, 2, 3), scale=9.0, angle_scale=4.0, hard=0.5)
+    assert own == BaseLoss(1, 2, 3, 9.0, angle_scale=4.0, hard=0.5)
+    assert BaseLoss.named("angle", False, (1, 1, 1), 9.0, angle_scale=4.0).angle_scale == 4.0
     with pytest.raises(ValueError, match="unknown loss 'mse'"):
         BaseLoss.named("mse", scored=True, mix=(1, 1, 1), scale=20.0)
 

@@ -279,6 +279,11 @@ def st2d(h, held, loss, drawn, teacher, t=0.3):
     return loss(h[N][:, : drawn["last_dim"]]) + loss(h[i][:, : drawn["dim"]]) + t * kl(held[N], h[i], t)
 
 
+def st2d_2024(h, held, loss, drawn, teacher, t=0.3):
+    s = drawn["layer"]
+    return loss(h[N][:, : drawn["last_dim"]]) + loss(h[s][:, : drawn["dim"]]) / s + t * kl(h[N], h[s], t)
+
+
 def starbucks(h, held, loss, drawn, teacher):
     pairs = [(2, 32), (4, 64), (6, 128), (8, 256), (10, 512)]
     return loss(h[12]) + sum(loss(h[n][:, :d]) + 0.3 * kl(h[12][:, :d], h[n][:, :d]) for n, d in pairs)
@@ -308,6 +313,18 @@ def grid_teacher(h, held, loss, drawn, teacher):
     return grid_narrow_teacher(h, held, loss, drawn, teacher) + turned
 
 
+def cascade(h, held, loss, drawn, teacher):
+    base = sum(loss(h[n][:, :d]) for n, d in GRID)
+    aligned = sum(neighbours(held[min(n + 1, N)], h[n][:, :d]) for n, d in GRID if (n, d) != (N, D))
+    return (base + aligned) / len(GRID)
+
+
+def cascade_teacher(h, held, loss, drawn, teacher):
+    teachers = {n: held[n + 1] for n in range(1, N)} | {N: teacher}
+    turned = np.mean([1 - (unit(h[n]) * unit(teachers[n])).sum(axis=1).mean() for n in range(1, N + 1)])
+    return 0.3 * loss(h[N]) + sum(neighbours(teachers[n], h[n][:, :d]) for n, d in GRID) / len(GRID) + turned
+
+
 def grid_teacher_alone(h, held, loss, drawn, teacher):
     return grid_teacher(h, held, loss, drawn, teacher) - 0.3 * loss(h[N])
 
@@ -328,8 +345,11 @@ def grid_teacher_alone(h, held, loss, drawn, teacher):
         ("2dmse-weighted", two_dmse_weighted_cooler, {"temperature": 0.5}, BaseLoss(), contrastive, 3),
         ("ese", ese, {"compress_dim": 6}, BaseLoss(), contrastive, 3),
         ("st2d", st2d, {}, BaseLoss(), contrastive, 3),
+        ("st2d-2024", st2d_2024, {}, BaseLoss(), contrastive, 3),
         ("starbucks", starbucks, {}, BaseLoss(), contrastive, 3),
         ("grid", grid, {}, BaseLoss(), contrastive, 3),
+        ("cascade", cascade, {}, BaseLoss(), contrastive, 3),
+        ("cascade", cascade_teacher, {"teacher_dim": D}, BaseLoss(), contrastive, 3),
         ("grid", grid_teacher, {"teacher_dim": D}, BaseLoss(), contrastive, 3),
         ("grid", grid_teacher_alone, {"teacher_dim": D, "last_layer": False}, BaseLoss(), contrastive, 3),
         ("grid", grid_narrow_teacher, {"teacher_dim": 20}, BaseLoss(), contrastive, 3),

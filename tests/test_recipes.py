@@ -3,8 +3,8 @@ from collections import Counter
 
 import pytest
 
-from twodmse.objectives.plan import Cell, Plan
-from twodmse.objectives.recipes import RECIPES, TEACHER, Recipe, doubling, register_recipe
+from twodmse.objectives.plan import TEACHER, Cell, Plan
+from twodmse.objectives.recipes import RECIPES, Recipe, doubling, register_recipe
 
 N, D = 12, 768
 
@@ -97,6 +97,42 @@ def test_st2d_draws_a_dim_for_each_layer_and_may_draw_the_embedding_output():
         assert [cell.weight for cell in p.cells] == [1.0, 1.0]
 
 
+def test_st2d_of_2024_is_weighted_by_depth_and_leaves_layer_0_out():
+    plans = [plan("st2d-2024", step) for step in range(500)]
+    assert {p.sampled["layer"] for p in plans} == set(range(1, 12))
+    assert any(p.sampled["dim"] != p.sampled["last_dim"] for p in plans)
+    assert {p.sampled["dim"] for p in plans} == {8, 16, 32, 64, 128, 256, 512, 768}
+    for p in plans[:20]:
+        s = p.sampled["layer"]
+        assert terms(p) == {
+            "last_cut": (12, p.sampled["last_dim"], 1.0),
+            "shallow_cut": (s, p.sampled["dim"], 1 / s),
+        }
+        (kl,) = p.alignments
+        assert (kl.layer, kl.weight, kl.temperature, kl.detached, kl.dim, kl.target) == (s, 0.3, 0.3, False, 768, 12)
+
+
+def test_a_shallow_weight_of_0_leaves_the_sampled_layer_and_its_kl_out():
+    for name in ("2dmse", "2dmse-weighted"):
+        p = plan(name, shallow_weight=0.0)
+        assert set(terms(p)) == {"last_full", "last_cut"}
+        assert not p.alignments
+        with pytest.raises(ValueError, match="no layer is left to train"):
+            plan(name, shallow_weight=0.0, last_layer=False)
+
+
+@pytest.mark.parametrize("teacher_dim", [None, D, 384])
+def test_a_cascade_is_the_grid_with_each_layer_drawn_to_the_next_one_up(teacher_dim):
+    options = {"teacher_dim": teacher_dim} | ({"pair_weight": 2.0} if teacher_dim else {})
+    own, grid = plan("cascade", **options), plan("grid", **options)
+    assert own.cells == grid.cells
+    assert [a._replace(target=0) for a in own.alignments] == [a._replace(target=0) for a in grid.alignments]
+    top = N if teacher_dim is None else TEACHER
+    assert {(a.layer, a.target) for a in own.alignments} == {(n, n + 1) for n in range(1, N)} | {(N, top)}
+    assert {a.target for a in grid.alignments} == {top}
+    assert all(a.detached for a in own.alignments)
+
+
 def test_starbucks_pairs():
     assert Recipe("starbucks", N, D).cells(0) == [(2, 32), (4, 64), (6, 128), (8, 256), (10, 512), (12, 768)]
     alignments = plan("starbucks").alignments
@@ -147,7 +183,7 @@ def test_what_a_recipe_does_not_use_is_refused():
         for option in OTHER.keys() - spec.options.keys():
             with pytest.raises(ValueError, match=f"unknown option of recipe '{name}' '{option}'"):
                 Recipe(name, N, D, **{option: OTHER[option]})
-        if name != "grid":
+        if not spec.with_teacher:
             with pytest.raises(ValueError, match=f"recipe '{name}' aligns to no teacher"):
                 Recipe(name, N, D, teacher_dim=D)
 

@@ -10,6 +10,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from twodmse.cli import app
+from twodmse.config import PRESETS, TrainConfig
 from twodmse.study import run as study
 from twodmse.study.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, StudyPlan, Trial, step_bytes, step_flops, trials
 from twodmse.study.run import (
@@ -36,11 +37,11 @@ def test_the_plan_holds_every_run_of_the_study():
     seeds = pd.Series([trial.seed for trial in MINILM.trials], [trial.model for trial in MINILM.trials])
     counts = seeds.groupby(level=0).nunique()
     assert (counts[["full", "mrl", "2dmse", "grid"]] == 3).all()
-    assert (counts[["untouched", "2dmse-weighted", "ese", "st2d", "starbucks"]] == 1).all()
+    assert (counts[["untouched", "2dmse-weighted", "ese", "st2d", "starbucks", "st2d-2024"]] == 1).all()
     assert (counts[list(ABLATIONS)] == 2).all()
     assert (counts[[f"independent {n}" for n in range(1, 6)]] == 2).all()
     assert counts[FLOAT32] == 1
-    assert len(names) == 12 + 5 + 6 + 10 + 1
+    assert len(names) == 12 + 5 + 6 + 10 + 1 + 1
     assert all(t.layers == int(t.model[-1]) for t in MINILM.trials if t.model.startswith("independent"))
     assert {t.name: t.layers for t in MINILM.trials if t.model == "2dmse"} == {f"2dmse-s{s}": None for s in range(3)}
 
@@ -59,10 +60,21 @@ def test_every_sweep_comes_before_the_first_run_that_needs_it_and_is_the_same_fo
     assert {trial.rate_of for trial in MINILM.trials if trial.model in ABLATIONS} == {"2dmse"}
 
 
-def test_the_paper_plan_takes_its_learning_rate_from_the_preset():
-    plan = PLANS["paper"]
+def test_the_paper_plan_takes_its_preset_whole():
+    plan, preset = PLANS["paper"], PRESETS["paper"]
     assert not any(trial.sweep or trial.rate_of for trial in plan.queue())
-    assert (plan.settings["lr"], plan.settings["loss"], plan.steps) == (5e-5, "mix", 4355)
+    shared = {"backbone": plan.backbone, "data": plan.data, "steps": plan.steps, "batch_size": plan.batch_size}
+    of_2dmse = [trial for trial in plan.trials if trial.settings.get("recipe") == "2dmse"]
+    assert {trial.model for trial in of_2dmse} == {"2dmse", *ABLATIONS}
+    for trial in plan.trials:
+        if trial.settings:
+            settings = shared | plan.settings | trial.settings
+            config = TrainConfig.from_dict({k: v for k, v in settings.items() if k != "out"})  # nothing without effect
+            assert config.two_passes == (trial in of_2dmse)
+    for trial in of_2dmse:
+        assert (preset | {"seed": trial.seed}).items() <= (
+            shared | plan.settings | trial.settings | {"seed": trial.seed}
+        ).items()
 
 
 def test_the_cost_of_a_step_by_hand():

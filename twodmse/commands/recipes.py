@@ -27,6 +27,7 @@ PARTS = {
         "detached": "target detached",
     },
     "Where it comes from": {"source": "source"},
+    "Where it departs from its source": {"departs": "departs"},
 }
 
 
@@ -40,8 +41,8 @@ def recipes(
     """Print what each recipe trains: cells, dims, weights, alignment, source; of two recipes, only what differs.
 
     All of it is read off the recipes' own plans for an encoder of that size. Layers 1..4 are 1 2 3 4, dims 8..64 are
-    8 16 32 64, and weights 1..0.25 are those of the lowest and the highest layer. The recipe grid is listed a second
-    time as grid+teacher, which is what the preset grid trains.
+    8 16 32 64, and weights 1..0.25 are those of the lowest and the highest layer. The recipes grid and cascade are
+    listed a second time as grid+teacher and cascade+teacher, which is what they train with a frozen teacher.
 
     Example: twodmse recipes 2dmse st2d --layers 6 --dim 384
     """
@@ -59,6 +60,7 @@ def table_text(table: "pd.DataFrame", kinds: "pd.DataFrame") -> str:
     """The table of all recipes in parts that fit a screen, and what the kinds of alignment are."""
     parts = [(title, table.rename(columns=columns)[["recipe", *columns.values()]]) for title, columns in PARTS.items()]
     parts.insert(2, ("Kinds of alignment", kinds))
+    parts[-1] = (parts[-1][0], parts[-1][1][parts[-1][1]["departs"] != ""])
     return "\n\n".join(f"{title}\n\n{aligned(part)}" for title, part in parts)
 
 

@@ -39,6 +39,7 @@ HUB_SETS = {name: (repo, None, "test") for name, repo in STS_TASKS.items()} | {
     "stsb-train": ("mteb/stsbenchmark-sts", None, "train"),
     "all-nli": ("sentence-transformers/all-nli", "triplet", "train"),
 }
+LABELLED = "all-nli-labelled"  # as AnglE trains on NLI: entailment 1, contradiction 0, no neutral pairs
 TRIPLET = ("anchor", "positive", "negative")
 PAIR = ("anchor", "positive")
 HUB = "hub:"  # begins the name of any set of the hub
@@ -86,9 +87,9 @@ def load_texts(
     """A data set by name (bundled or hub), any set of the hub, or by path (CSV, TSV, JSON lines, parquet).
 
     Names: sts12 sts13 sts14 sts15 sts16 stsb sickr (test sets), sickr-test (the test split of SICK: 4,927 of the 9,927
-    pairs of sickr), stsb-validation, stsb-train, all-nli (hub); mini-sts (test), mini-sts-validation, mini-nli
-    (bundled). ``hub:owner/name`` is any set of the hub. A file or such a set needs the columns anchor, positive[,
-    negative], or sentence1, sentence2, score.
+    pairs of sickr), stsb-validation, stsb-train, all-nli, all-nli-labelled (its triplets as pairs of label 1 and 0;
+    hub); mini-sts (test), mini-sts-validation, mini-nli (bundled). ``hub:owner/name`` is any set of the hub. A file or
+    such a set needs the columns anchor, positive[, negative], or sentence1, sentence2, score.
 
     Args:
         name: of the set, or a path.
@@ -116,13 +117,21 @@ def load_texts(
         rows = _from_hub(name, *HUB_SETS[name])
         rows = check_sick_test(rows) if name == "sickr-test" else rows
         return check_rows(name, {column: rows[column][:] for column in rows.column_names})
+    if name == LABELLED:
+        return labelled(load_texts("all-nli"), name)
     path = Path(name)
     if path.suffix.lower() in READERS:
         return as_texts(read_columns(path), name, columns)
-    known = ", ".join(["mini-nli", "mini-sts", "mini-sts-validation", *HUB_SETS])
+    known = ", ".join(["mini-nli", "mini-sts", "mini-sts-validation", *HUB_SETS, LABELLED])
     raise ValueError(
         f"unknown data set {name!r}: choose one of {known}, {HUB}owner/name, or a file ending in {', '.join(READERS)}"
     )
+
+
+def labelled(triplets: TextSet, name: str) -> TextSet:
+    """Triplets as twice as many pairs: each anchor with its positive, label 1, and with its negative, label 0."""
+    anchors, positives, negatives = triplets.columns
+    return TextSet(name, (anchors + anchors, positives + negatives), np.repeat([1.0, 0.0], len(anchors)))
 
 
 def as_texts(rows: Any, name: str = "own", columns: Mapping[str, str] | None = None) -> TextSet:

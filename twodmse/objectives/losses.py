@@ -157,8 +157,7 @@ def angle(x: Tensor, y: Tensor, gold: Tensor, scale: float = 20.0) -> Tensor:
 def in_batch(scores: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
     """AnglE's in-batch term for labelled pairs: all 2P texts against each other, the diagonal removed.
 
-    A text whose pair has label 1 has its partner as target; texts of other pairs only serve as negatives. Fractional
-    labels are cut to integers, so this suits 0/1 labels.
+    A text whose pair has label 1 has its partner as target; texts of other pairs only serve as negatives.
 
     Args:
         scores: (..., 2P, 2P) cosines of the P first texts then the P second ones.
@@ -173,7 +172,7 @@ def in_batch(scores: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
     log_p = F.log_softmax(scores, dim=-1)  # (..., 2P, 2P)
     partner = torch.arange(2 * pairs, device=scores.device).roll(pairs)  # (2P,)
     rows = torch.arange(2 * pairs, device=scores.device)
-    wanted = (labels.long() == 1).repeat(2).to(scores.dtype)  # (2P,)
+    wanted = (labels == 1).repeat(2).to(scores.dtype)  # (2P,)
     return -(log_p[..., rows, partner] * wanted).mean(dim=-1)
 
 

@@ -20,16 +20,26 @@ class BaseLoss:
     """Weights and scales of the base loss, which every trained cell takes.
 
     For triplets, the ranking part is contrastive over positives and hard negatives, and CoSENT and angle see
-    (anchor, positive) as 1 and (anchor, negative) as 0. For scored pairs, the ranking part is AnglE's in-batch term.
+    (anchor, positive) as 1 and (anchor, negative) as 0. For labelled pairs, the ranking part is AnglE's in-batch term.
     """
 
     contrastive: float = 1.0
     cosent: float = 0.0
     angle: float = 0.0
     scale: float = 20.0
+    angle_scale: float | None = None  # of the angle term; None is ``scale``
+    hard: float | None = None  # of AnglE 0.6 (``cln_w``): see `_ranking`; None is the ranking of the versions before
 
     @classmethod
-    def named(cls, name: str, scored: bool, mix: Sequence[float], scale: float) -> "BaseLoss":
+    def named(
+        cls,
+        name: str,
+        scored: bool,
+        mix: Sequence[float],
+        scale: float,
+        angle_scale: float | None = None,
+        hard: float | None = None,
+    ) -> "BaseLoss":
         """The base loss of that name; ``auto`` is contrastive for triplets and cosent for scored pairs.
 
         Args:
@@ -37,6 +47,8 @@ class BaseLoss:
             scored: whether the data are scored pairs.
             mix: the weights of contrastive, cosent and angle under ``mix``.
             scale: 1 / temperature of the cosines.
+            angle_scale: 1 / temperature of the angle term; None is ``scale``.
+            hard: the weight of ranking with hard negatives under ``mix``; see `_ranking`.
 
         Raises:
             ValueError: for an unknown name.
@@ -44,10 +56,10 @@ class BaseLoss:
         if name == "auto":
             name = "cosent" if scored else "contrastive"
         if name == "mix":
-            return cls(*mix, scale=scale)
+            return cls(*mix, scale, angle_scale, hard)
         if name not in BASE_LOSSES:
             raise ValueError(unknown("loss", name, BASE_LOSSES))
-        return cls(**{"contrastive": 0.0, name: 1.0}, scale=scale)
+        return cls(**{"contrastive": 0.0, name: 1.0}, scale=scale, angle_scale=angle_scale)
 
     def __call__(self, columns: Sequence[Tensor], gold: Tensor | None, dims: Sequence[int]) -> Tensor:
         """The base loss of one layer at every dim.
@@ -68,9 +80,10 @@ class BaseLoss:
             labels = torch.cat([anchors.new_full((len(anchors),), y) for y in (1.0, 0.0)[: 1 + len(negatives)]])  # (P,)
         else:
             firsts, seconds, labels = anchors, positives, gold
-        if self.contrastive and gold is None:
-            total = total + self.contrastive * losses.nested_contrastive(anchors, seconds, dims, self.scale)
+        if gold is None:
+            total = total + self._ranking(anchors, positives, negatives, dims)
         elif self.contrastive:
+            self.check_labels(gold)
             texts = torch.cat([firsts, seconds])  # (2P, D)
             scores = losses.nested_cosines(texts, texts, dims)  # (K, 2P, 2P)
             total = total + self.contrastive * losses.in_batch(scores, labels, self.scale)
@@ -78,9 +91,42 @@ class BaseLoss:
             scores = losses.nested_pair_cosines(firsts, seconds, dims)  # (K, P)
             total = total + self.cosent * losses.cosent(scores, labels, self.scale)
         if self.angle:
-            angles = [losses.angle(firsts[:, :d], seconds[:, :d], labels, self.scale) for d in dims]  # K x ()
+            scale = self.scale if self.angle_scale is None else self.angle_scale
+            angles = [losses.angle(firsts[:, :d], seconds[:, :d], labels, scale) for d in dims]  # K x ()
             total = total + self.angle * torch.stack(angles)
         return total
+
+    def check_labels(self, gold: Tensor) -> None:
+        """Refuse graded scores (P,) where the in-batch term would take pairs for alike or not.
+
+        AnglE cuts them to integers and takes each pair of 1 or more as a positive, with more targets where the
+        products of labels and places happen to meet.
+
+        Raises:
+            ValueError: naming the first score that is neither 0 nor 1.
+        """
+        graded = gold[(gold != 0) & (gold != 1)]
+        if self.contrastive and len(graded):
+            raise ValueError(
+                f"a score is {graded[0].item():g}: the in-batch term of labelled pairs takes 0 and 1 alone. Use "
+                "loss='cosent' or 'angle', or 'mix' with a first weight of 0, or turn the scores into labels"
+            )
+
+    def _ranking(
+        self, anchors: Tensor, positives: Tensor, negatives: Sequence[Tensor], dims: Sequence[int]
+    ) -> Tensor | float:
+        """The ranking part of triplets or unlabelled pairs, (K,): contrastive over positives and hard negatives.
+
+        With ``hard``, as AnglE 0.6 has it for triplets: half the weighted sum of one over the positives alone, weight
+        ``contrastive``, and one over the hard negatives too, weight ``hard``.
+        """
+        candidates = torch.cat([positives, *negatives])
+        weights = [(self.contrastive, candidates)]
+        if self.hard is not None and negatives:
+            weights = [(self.contrastive / 2, positives), (self.hard / 2, candidates)]
+        return sum(
+            weight * losses.nested_contrastive(anchors, among, dims, self.scale) for weight, among in weights if weight
+        )
 
 
 def objective(

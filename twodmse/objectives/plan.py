@@ -85,6 +85,7 @@ class RecipeSpec:
         min_layers: least N.
         with_teacher: what it is with a frozen teacher; None for a recipe that has no use for one.
         shown: options of the preset, with which tables of recipes show it.
+        departs: where it is not what its source has.
     """
 
     plan: PlanOf
@@ -96,6 +97,7 @@ class RecipeSpec:
     min_layers: int = 2
     with_teacher: "RecipeSpec | None" = None
     shown: Mapping[str, Any] = field(default_factory=dict)
+    departs: str = ""
 
     @property
     def summary(self) -> str:

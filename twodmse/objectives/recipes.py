@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from twodmse.names import unknown
-from twodmse.objectives.plan import TEACHER, Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec
+from twodmse.objectives.every_cell import cascade, cascade_with_teacher, grid, grid_with_teacher
+from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec
 
 BASE_LOSSES = ("auto", "contrastive", "cosent", "angle", "mix")  # of every trained cell, whatever the recipe
 PAIR_WEIGHT = 2.0  # of the preset `grid`, with a teacher: the best found on STS-B validation
@@ -31,7 +32,8 @@ def two_dmse(draw: Draw) -> Plan:
 
     loss(N,D) + loss(s,D) + T^2 KL_T(N || s) + loss(N,d) + loss(s,d), T = 1, target not detached, one d for both.
     The original takes the layers below the last from a second forward pass: setting ``two_passes``. The switches
-    last_layer, alignment and matryoshka are the paper's ablations; shallow_weight is ``ls`` of AnglE 74e5ba2.
+    last_layer, alignment and matryoshka are the paper's ablations; shallow_weight is ``ls`` of AnglE 74e5ba2, where 0
+    leaves the sampled layer and its KL out.
     """
     s, d = draw.layer(), draw.cut()
     t = draw.options.temperature
@@ -50,16 +52,16 @@ def two_dmse_weighted(draw: Draw) -> Plan:
 
 def _two_dmse_plan(draw: Draw, s: int, d: int, shallow_weight: float, kl_weight: float) -> Plan:
     N, D, options = draw.N, draw.D, draw.options
-    cells = [Cell(s, D, shallow_weight, "shallow_full")]
-    if options.last_layer:
-        cells.append(Cell(N, D, 1.0, "last_full"))
-    if options.matryoshka:
-        cells.append(Cell(s, d, shallow_weight, "shallow_cut"))
-        if options.last_layer:
-            cells.append(Cell(N, d, 1.0, "last_cut"))
+    layers = [(s, shallow_weight, "shallow")] if shallow_weight else []
+    layers += [(N, 1.0, "last")] if options.last_layer else []
+    if not layers:
+        raise ValueError("last_layer is false and shallow_weight 0: no layer is left to train")
+    widths = [(D, "full"), (d, "cut")] if options.matryoshka else [(D, "full")]
+    cells = [Cell(n, width, weight, f"{term}_{cut}") for width, cut in widths for n, weight, term in layers]
     weight = options.align_weight * kl_weight
     alignments = [Alignment(s, D, N, weight, "coordinates", options.temperature, False, "alignment")]
-    return Plan(cells, alignments if options.alignment else [], {"layer": s, "dim": d if options.matryoshka else D})
+    sampled = {"layer": s, "dim": d if options.matryoshka else D}
+    return Plan(cells, alignments if options.alignment and shallow_weight else [], sampled)
 
 
 def ese(draw: Draw) -> Plan:
@@ -90,6 +92,18 @@ def st2d(draw: Draw) -> Plan:
     return Plan(cells, [align], {"layer": i, "dim": dim, "last_dim": last_dim})
 
 
+def st2d_2024(draw: Draw) -> Plan:
+    """sentence-transformers' Matryoshka2dLoss as it was in 2024: layers s from 1, base loss weighted 1/s.
+
+    loss(N,d') + loss(s,d)/s + T KL_T(N || s) on the full width, T = 0.3, target not detached.
+    """
+    last_dim, s, dim = draw.cut(), draw.layer(), draw.cut()
+    t = draw.options.temperature
+    cells = [Cell(draw.N, last_dim, 1.0, "last_cut"), Cell(s, dim, 1 / s, "shallow_cut")]
+    align = Alignment(s, draw.D, draw.N, draw.options.align_weight * t, "coordinates", t, False, "alignment")
+    return Plan(cells, [align], {"layer": s, "dim": dim, "last_dim": last_dim})
+
+
 def starbucks(draw: Draw) -> Plan:
     """Starbucks' SRL for STS: six fixed pairs (layer, dim), both rising to (N, D); KL at the pair's own width.
 
@@ -105,43 +119,6 @@ def starbucks(draw: Draw) -> Plan:
     return Plan(cells, alignments, {})
 
 
-def grid(draw: Draw) -> Plan:
-    """Every layer x every dim on every step, each cell drawn to the in-batch scores of a frozen teacher or of (N, D).
-
-    Here of (N, D), held fixed: every cell takes the base loss, and every other one is aligned by `losses.kl_scores`,
-    with one weight in all, so that the alignment is a mean over cells.
-    """
-    N, D, options = draw.N, draw.D, draw.options
-    every_cell = [(n, d) for n in range(1, N + 1) for d in draw.dims]
-    share = 1.0 / len(every_cell)
-    cells = [Cell(n, d, share, f"layer_{n}") for n, d in every_cell]
-    weight, t = options.align_weight * share, options.temperature
-    below = [cell for cell in every_cell if cell != (N, D)]
-    aligned = [Alignment(n, d, N, weight, "scores", t, True, f"align_{n}") for n, d in below]
-    return Plan(cells, aligned if options.alignment else [], {})
-
-
-def grid_with_teacher(draw: Draw) -> Plan:
-    """Every layer x every dim on every step, each cell drawn to the in-batch scores of a frozen teacher or of (N, D).
-
-    Here of a frozen teacher: no cell below needs the base loss. The last layer alone takes it, lightly (switch
-    ``last_layer``), so that it gains from the labels what it gives up for the others. A teacher as wide as the encoder
-    also holds every layer's direction at full width (`losses.turned`), which keeps what the scores of a batch leave
-    open; with ``pair_weight``, the pairs within rows are ranked as it ranks them (`losses.uncorrelated`).
-    """
-    N, D, options, t = draw.N, draw.D, draw.options, draw.options.temperature
-    share = 1.0 / (N * len(draw.dims))
-    scores, pairs, hold = options.align_weight * share, options.pair_weight * share, options.hold_weight / N
-    layers, aligned = range(1, N + 1), []
-    if draw.teacher_dim == D and hold:
-        aligned += [Alignment(n, D, TEACHER, hold, "vectors", 1.0, True, f"hold_{n}") for n in layers]
-    for n in layers:
-        if pairs:
-            aligned += [Alignment(n, d, TEACHER, pairs, "pairs", 1.0, True, f"pairs_{n}") for d in draw.dims]
-        aligned += [Alignment(n, d, TEACHER, scores, "scores", t, True, f"align_{n}") for d in draw.dims]
-    return Plan([Cell(N, D, 0.3, "last_full")] if options.last_layer else [], aligned, {})
-
-
 def doubling(dim: int) -> tuple[int, ...]:
     """8, 16, 32, ... below ``dim``: the dims of the 2DMSE paper."""
     return tuple(8 * 2**i for i in range(32) if 8 * 2**i < dim) or (dim,)
@@ -150,9 +127,20 @@ def doubling(dim: int) -> tuple[int, ...]:
 SWITCHES = {"last_layer": True, "alignment": True, "matryoshka": True, "shallow_weight": 1.0}
 NEEDS = {"temperature": "alignment", "align_weight": "alignment", "noise": "alignment"}
 TWO_DMSE = SWITCHES | {"temperature": 1.0, "align_weight": 1.0}
+ST2D = {"temperature": 0.3, "align_weight": 1.0}
+EVERY_CELL = {"alignment": True, "temperature": 0.05, "align_weight": 1.0}
+TAUGHT = {"last_layer": True, "temperature": 0.05, "align_weight": 1.0, "hold_weight": 1.0, "pair_weight": 0.0}
+TEACHING = ("dims", "noise", "two_passes", "teacher")
+OWN = "this project"
 RECIPES: dict[str, RecipeSpec] = {
     "full": RecipeSpec(full, settings=(), min_layers=1),
-    "mrl": RecipeSpec(mrl, "MRL (Kusupati et al., 2205.13147v4), eq. 1 with c_m = 1", settings=("dims",), min_layers=1),
+    "mrl": RecipeSpec(
+        mrl,
+        "MRL (Kusupati et al., 2205.13147v4), eq. 1 with c_m = 1",
+        settings=("dims",),
+        min_layers=1,
+        departs="the base loss stands in place of its classifiers",
+    ),
     "2dmse": RecipeSpec(
         two_dmse,
         "2402.14776v1 section 3; AnglE 74e5ba2 (which takes the layers below the last from a second forward pass: "
@@ -160,32 +148,49 @@ RECIPES: dict[str, RecipeSpec] = {
         TWO_DMSE,
         needs=NEEDS | {"dims": "matryoshka"},
         full_width=False,
+        departs="no frozen teacher and no KL over its tokens, which the command in AnglE's README_2DMSE has",
     ),
     "2dmse-weighted": RecipeSpec(
-        two_dmse_weighted, "AnglE 347bbb6", TWO_DMSE, needs=NEEDS | {"dims": "matryoshka"}, full_width=False
+        two_dmse_weighted,
+        "AnglE 347bbb6",
+        TWO_DMSE,
+        needs=NEEDS | {"dims": "matryoshka"},
+        full_width=False,
+        departs="the packages 0.3.8 to 0.3.10 weigh the KL T, not T ln(2+s)",
     ),
     "ese": RecipeSpec(
         ese,
         "2402.14776v2; AnglE HEAD AngleESETrainer",
         {"compress_dim": 128, "temperature": 1.0},
         settings=("noise", "two_passes"),
+        departs="exact SVD with fixed signs, the original's is randomised; no frozen teacher, no masked language model",
     ),
-    "st2d": RecipeSpec(st2d, "sentence-transformers 5.7 and later", {"temperature": 0.3, "align_weight": 1.0}),
+    "st2d": RecipeSpec(st2d, "sentence-transformers 5.7 and later", ST2D),
+    "st2d-2024": RecipeSpec(
+        st2d_2024,
+        "sentence-transformers 2.5 to 5.1",
+        ST2D,
+        departs="5.2 to 5.6 draw layer 0 too, with weights 1/(1+i)",
+    ),
     "starbucks": RecipeSpec(
-        starbucks, "ielab/Starbucks 2a3b24f sts/starbucks_loss.py", settings=("noise", "two_passes")
+        starbucks,
+        "ielab/Starbucks 2a3b24f sts/starbucks_loss.py",
+        settings=("noise", "two_passes"),
+        departs="its pairs are those of 12 x 768; for other sizes they are spread in the same way",
     ),
     "grid": RecipeSpec(
         grid,
-        "this project",
-        {"alignment": True, "temperature": 0.05, "align_weight": 1.0},
+        OWN,
+        EVERY_CELL,
         needs=NEEDS,
-        with_teacher=RecipeSpec(
-            grid_with_teacher,
-            "this project",
-            {"last_layer": True, "temperature": 0.05, "align_weight": 1.0, "hold_weight": 1.0, "pair_weight": 0.0},
-            settings=("dims", "noise", "two_passes", "teacher"),
-            shown={"pair_weight": PAIR_WEIGHT},
-        ),
+        with_teacher=RecipeSpec(grid_with_teacher, OWN, TAUGHT, TEACHING, shown={"pair_weight": PAIR_WEIGHT}),
+    ),
+    "cascade": RecipeSpec(
+        cascade,
+        OWN,
+        EVERY_CELL,
+        needs=NEEDS,
+        with_teacher=RecipeSpec(cascade_with_teacher, OWN, TAUGHT, TEACHING, shown={"pair_weight": PAIR_WEIGHT}),
     ),
 }
 

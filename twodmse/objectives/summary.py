@@ -102,7 +102,8 @@ def describe(recipe: Recipe) -> dict[str, str]:
         take the base loss in one step. ``layers``, ``dims``, ``weight``: those of the base loss, over all steps.
         ``alignment``: its kinds. ``direction``: from which target to which layers. ``distance``: what is made small.
         ``align_dims``, ``temperature``, ``align_weight``, ``detached`` (whether the target is held fixed): those of the
-        alignment. ``first_step``: the cells of step 0. ``summary``, ``source``: what it is, and where from.
+        alignment. ``first_step``: the cells of step 0. ``summary``, ``source``, ``departs``: what it is, where from,
+        and where it is not what its source has.
     """
     plans, N = all_plans(recipe), recipe.num_layers
     cells = [cell for plan in plans for cell in plan.cells]
@@ -115,7 +116,7 @@ def describe(recipe: Recipe) -> dict[str, str]:
         "dims": last_apart(cells, N, lambda some: dims_text(cell.dim for cell in some)),
         "weight": last_apart(cells, N, weights_text),
     }
-    facts = {"summary": recipe.spec.summary, "source": recipe.spec.source}
+    facts = {"summary": recipe.spec.summary, "source": recipe.spec.source, "departs": recipe.spec.departs}
     return base | describe_alignments(plans, N) | {"first_step": shown_cells(recipe.cells(0))} | facts
 
 

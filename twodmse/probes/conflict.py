@@ -11,7 +11,8 @@ from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import Backbone, final_norm
 from twodmse.encoder.encoder import Encoder
 from twodmse.objectives.objective import BaseLoss, objective
-from twodmse.objectives.recipes import TEACHER, Recipe
+from twodmse.objectives.plan import TEACHER
+from twodmse.objectives.recipes import Recipe
 from twodmse.training.batches import Collator, DistinctBatches
 
 

@@ -208,17 +208,18 @@ def paper_plan(data: Path) -> str:
     runs, plan, rate = read(data, "study_runs"), PLANS["paper"], 40e12
     here = runs[runs["model"] == "2dmse"].iloc[0]
     small = step_flops(MINILM["layers"], MINILM["width"], int(here["batch_size"]))
-    large = step_flops(BERT_BASE["layers"], BERT_BASE["width"], plan.batch_size, passes=2)
+    passes = [2 if trial.settings.get("two_passes") else 1 for trial in plan.trials if trial.settings]
+    one, two = (step_flops(BERT_BASE["layers"], BERT_BASE["width"], plan.batch_size, n) for n in (1, 2))
     memory = step_bytes(**BERT_BASE, batch_size=plan.batch_size, passes=2)
     seconds = here["seconds"] / here["steps"]
-    minutes = plan.steps * large / rate / 60
-    trained = sum(bool(trial.settings) for trial in plan.trials)
+    hours = plan.steps / rate / 3600
+    total = hours * sum(two if n == 2 else one for n in passes)
     return (
         f"A step of `2dmse` here is {small / 1e12:.2f} TFLOP and took {seconds:.1f} s ({small / seconds / 1e9:.0f} "
-        f"GFLOP/s, threads: {here['threads']}, {here['device']}, beside other work). A step of the plan `paper` "
-        f"(BERT-base, batches of {plan.batch_size}, two forward passes) is {large / 1e12:.1f} TFLOP: at "
-        f"{rate / 1e12:.0f} TFLOP/s sustained, {plan.steps} steps take about {minutes:.0f} minutes, and the "
-        f"{trained} training runs together {trained * minutes / 60:.1f} hours, scoring aside. "
+        f"GFLOP/s, threads: {here['threads']}, {here['device']}, beside other work). A step of `2dmse` in the plan "
+        f"`paper` (BERT-base, batches of {plan.batch_size}, two forward passes) is {two / 1e12:.1f} TFLOP: at "
+        f"{rate / 1e12:.0f} TFLOP/s sustained, {plan.steps} steps take about {hours * two:.1f} hours, and the "
+        f"{len(passes)} training runs together, most of them with one pass, {total:.0f} hours, scoring aside. "
         f"Memory: about {memory / 2**30:.0f} GiB."
     )
 

@@ -175,5 +175,6 @@ PICTURES = [
         pictures.published_grids,
         "08",
         "Reproduce, average of seven STS sets",
+        ("full", "mrl"),
     ),
 ]

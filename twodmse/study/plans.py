@@ -155,6 +155,12 @@ def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)
     return tuple(made)
 
 
+def two_passes(made: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """The trials, those of 2dmse with the second forward pass of the preset `paper`: the other recipes have one."""
+    passes = {"two_passes": PRESETS["paper"]["two_passes"]}
+    return tuple(t.with_settings(**passes) if t.settings.get("recipe") == "2dmse" else t for t in made)
+
+
 PLANS = {
     "minilm": StudyPlan(
         backbone="bundled",
@@ -164,6 +170,7 @@ PLANS = {
         trials=(
             *trials(depths=(3, 1, 2, 4, 5), swept=True),
             Trial(FLOAT32, settings={"recipe": "2dmse", "precision": "fp32"}, rate_of="2dmse"),
+            Trial("st2d-2024", settings={"recipe": "st2d-2024"}, rate_of="st2d-2024"),  # that of the published grids
         ),
         settings={"save_every": 200},
         rates=(5e-5, 1.5e-4, 4e-4),
@@ -183,11 +190,11 @@ PLANS = {
         data="all-nli",
         steps=PRESETS["paper"]["steps"],
         batch_size=PRESETS["paper"]["batch_size"],
-        trials=trials(depths=(2, 4, 6, 8, 10), swept=False),
+        trials=two_passes(trials(depths=(2, 4, 6, 8, 10), swept=False)),
         settings={
             k: v
             for k, v in PRESETS["paper"].items()
-            if k not in ("recipe", "data", "backbone", "steps", "batch_size", "two_passes")
+            if k not in ("recipe", "data", "backbone", "steps", "batch_size", "two_passes", "seed")
         },
         dims=(8, 16, 32, 64, 128, 256, 512, 768),
         mean_dims=(16, 32, 64, 128, 256, 512, 768),
