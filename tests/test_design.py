@@ -22,7 +22,7 @@ ARROWS = {  # room -> the rooms it may import; `files` and `version` are open to
     "efficiency": {"config", "data", "encoder", "evaluation", "objectives", "training"},
     "export": {"data", "encoder"},
     "widgets": {"data", "efficiency", "encoder", "evaluation", "plots", "probes"},
-    "explorer": {"encoder", "evaluation", "plots", "probes"},
+    "explorer": {"encoder", "evaluation", "export", "plots", "probes"},
     "sentence_transformers": {"data", "encoder", "evaluation", "objectives", "training"},
     "study": {"config", "data", "efficiency", "encoder", "evaluation", "objectives", "plots", "probes", "training"},
     "checked": set(),

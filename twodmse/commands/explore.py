@@ -18,27 +18,55 @@ def explore(
     after: Annotated[
         str | None, typer.Argument(help=f"The trained model.  [default: {TRAINED}]", show_default=False)
     ] = None,
-    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("explorer.html"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="HTML file to write; with --live a folder.  [default: explorer.html, site]", show_default=False
+        ),
+    ] = None,
     sentences: Annotated[
         Path | None, typer.Option(help="Text file, one sentence a line, 3 to 300. [default: 120 bundled ones]")
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Write a site in which both models run in the browser: type any text.")
+    ] = False,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(help="With --live: a copy of transformers.js to put into the site. [default: from its CDN]"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a web page with two sliders, depth and width, over two models: it needs no network and no Python.
 
     The page shows how similar two sentences are, and how a list of sentences is ranked for a query, at every layer
-    and every dim of both models. Open it in any browser, or send it to somebody.
+    and every dim of both models. Open it in any browser, or send it to somebody. With --live it is a folder for a web
+    host instead, in which the models themselves run: type sentences of your own, and measure what a cell costs there.
 
     Example: twodmse explore bundled runs/quickstart/2dmse/model --out explorer.html
+
+    Example: twodmse explore bundled MODEL --live --out site, then python -m http.server --directory site
     """
     from twodmse.encoder.encoder import Encoder
-    from twodmse.explorer.page import check_models, fit_sentences, read_sentences, write_explorer
+    from twodmse.explorer.live import write_live
+    from twodmse.explorer.page import check_models, fit_sentences, read_sentences, shown_name, write_explorer
 
+    if live and sentences is not None:
+        raise ValueError("--sentences is for the page without a model: on a live site sentences are typed")
+    if runtime is not None and not live:
+        raise ValueError("--runtime is for a live site: add --live")
+    out = out or Path("site" if live else "explorer.html")
     refuse_existing([out], overwrite)
-    names = before, after or trained_model()
+    chosen = before, after or trained_model()
+    names = shown_name(chosen[0]), shown_name(chosen[1])
     listed = read_sentences(sentences)
-    models = [Encoder.load(name) for name in names]
+    models = [Encoder.load(name) for name in chosen]
     check_models(*models)
+    if live:
+        size = write_live(*models, names, out, runtime, overwrite)
+        typer.echo(
+            f"wrote {out}: {size / 1e6:.0f} MB; put it on a web host, or: python -m http.server --directory {out}"
+        )
+        return
     kept = fit_sentences(listed, models[0].num_layers, models[0].dim)
     if len(kept) < len(listed):
         typer.echo(f"kept the first {len(kept)} of {len(listed)} sentences: more make a page larger than 5 MB")

@@ -1,0 +1,157 @@
+"""The stories of the page: settings that are worth a look, found in the data and told with every cell looked at."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from twodmse.evaluation.grid import cell_cosines
+
+KEPT = 0.9  # share of queries for which "the smallest cell that holds" must hold
+
+
+def similarities(packed: np.ndarray, dims: Sequence[int]) -> np.ndarray:
+    """Cosines of all pairs at every layer and the K dims: (N+1, n, D) in, (N+1, K, n, n) float64 out."""
+    everyone = np.arange(packed.shape[1])
+    rows = [[cell_cosines(v, everyone, [i], dims).T for i in everyone] for v in packed.astype(np.float32)]
+    return np.asarray(rows).transpose(0, 2, 1, 3)  # (N+1, n, K, n) -> (N+1, K, n, n)
+
+
+def places(cosines: np.ndarray) -> np.ndarray:
+    """The place (1 is first) at each cell of the sentence that comes first at the cell (N, D).
+
+    Args:
+        cosines: (N+1, K, n, n), the last of the K dims being D.
+
+    Returns:
+        (N+1, K, n) whole numbers, one a query.
+    """
+    count = cosines.shape[-1]
+    others = np.where(np.eye(count, dtype=bool), -np.inf, cosines)  # a sentence is not compared with itself
+    nearest = others[-1, -1].argmax(axis=-1)  # (n,)
+    own = others[..., np.arange(count), nearest]  # (N+1, K, n)
+    return 1 + (others > own[..., None]).sum(axis=-1)  # (N+1, K, n)
+
+
+def suggestions(
+    before: np.ndarray, after: np.ndarray, dims: Sequence[int], sentences: pd.DataFrame
+) -> list[dict[str, object]]:
+    """Three interesting settings of the page, found in the data.
+
+    Args:
+        before: (N+1, n, D) packed states of the two models.
+        after: (N+1, n, D) packed states of the two models.
+        dims: K widths to look at, the last being D.
+        sentences: the n sentences; where they come in sets, one setting is about these.
+
+    Returns:
+        Dicts with label, text (what to see, in words), view (``pair`` or ``ranking``), layer, dim, and the rows of the
+        sentences to choose: first and second, or query.
+    """
+    cosines = [similarities(states, dims) for states in (before, after)]  # 2 x (N+1, K, n, n)
+    first = [places(c) for c in cosines]  # 2 x (N+1, K, n)
+    rows = [np.flatnonzero(sentences["role"] == role) for role in ("sentence", "same", "decoy")]
+    return [
+        slip(*cosines, dims),
+        meaning(*cosines, dims, *rows) if len(rows[0]) else fall(*first, dims),
+        hold(*first, dims),
+    ]
+
+
+def slip(before: np.ndarray, after: np.ndarray, dims: Sequence[int]) -> dict[str, object]:
+    """The cell, and there the pair, whose cosine strays furthest from full size before, compared with after."""
+    left, right = np.triu_indices(before.shape[-1], 1)
+    strays = [np.abs(c - c[-1, -1])[..., left, right] for c in (before, after)]  # 2 x (N+1, K, P)
+    gain = (strays[0] - strays[1]).mean(axis=-1)  # (N+1, K)
+    layer, column = strongest_cell(gain)
+    pair = int((strays[0] - strays[1])[layer, column].argmax())
+    means, here = ([x[layer, column].mean() for x in strays], [x[layer, column, pair] for x in strays])
+    return {
+        "label": "The pair that slips",
+        "text": f"At layer {layer} with {dims[column]} dims, a pair's cosine is on average {means[0]:.2f} away from "
+        f"what the same model says at full size before training, and {means[1]:.2f} after: no cell of the "
+        f"heatmap from {dims[0]} dims on has a wider gap. {every(gain, dims)} "
+        f"These two sentences show it most: {here[0]:.2f} away before, "
+        f"{here[1]:.2f} after.",
+        "view": "pair", "layer": layer, "dim": dims[column], "first": int(left[pair]), "second": int(right[pair]),
+    }  # fmt: skip
+
+
+def meaning(
+    before: np.ndarray, after: np.ndarray, dims: Sequence[int], base: np.ndarray, same: np.ndarray, decoy: np.ndarray
+) -> dict[str, object]:
+    """The cell, and there the set, at which training helped most to put the same meaning before shared words."""
+    leads = [c[..., base, same] - c[..., base, decoy] for c in (before, after)]  # 2 x (N+1, K, sets)
+    won = [(lead > 0).mean(axis=-1) for lead in leads]  # 2 x (N+1, K)
+    layer, column = strongest_cell(won[1] - won[0])
+    chosen = int(np.minimum(-leads[0], leads[1])[layer, column].argmax())  # the clearest turn from words to meaning
+    query, pair = int(base[chosen]), [int(same[chosen]), int(decoy[chosen])]
+    here = [c[layer, column, query, pair] for c in (before, after)]  # 2 x (2,)
+    return {
+        "label": "Same meaning or same words?",
+        "text": f"Each query has a partner with the same meaning in other words, and a decoy that shares its words. At "
+        f"layer {layer} with {dims[column]} dims the partner is nearer in {won[0][layer, column]:.0%} of {len(base)} "
+        f"sets before training, and in {won[1][layer, column]:.0%} after; over all cells looked at, in "
+        f"{won[0][1:].mean():.0%} before and {won[1][1:].mean():.0%} after. {every(won[1] - won[0], dims)} "
+        f"Here: partner {here[0][0]:.2f} and decoy "
+        f"{here[0][1]:.2f} before, {here[1][0]:.2f} and {here[1][1]:.2f} after.".replace("-", "−"),
+        "view": "ranking", "layer": layer, "dim": dims[column], "query": query,
+    }  # fmt: skip
+
+
+def fall(before: np.ndarray, after: np.ndarray, dims: Sequence[int]) -> dict[str, object]:
+    """The cell, and there the query, where the sentence that should be first falls furthest before, but not after."""
+    gain = (1 / after - 1 / before).mean(axis=-1)  # (N+1, K)
+    layer, column = strongest_cell(gain)
+    query = int((before - after)[layer, column].argmax())
+    kept = [(x[layer, column] == 1).mean() for x in (before, after)]
+    return {
+        "label": "The ranking that falls apart",
+        "text": f"At layer {layer} with {dims[column]} dims, the sentence that is first at full size is still first "
+        f"for {kept[0]:.0%} of all queries before training, and for {kept[1]:.0%} after. {every(gain, dims)} "
+        f"For this query it is at place "
+        f"{before[layer, column, query]} before and {after[layer, column, query]} after.",
+        "view": "ranking", "layer": layer, "dim": dims[column], "query": query,
+    }  # fmt: skip
+
+
+def hold(before: np.ndarray, after: np.ndarray, dims: Sequence[int]) -> dict[str, object]:
+    """The smallest cell (layers times dims) that keeps nine in ten nearest sentences among the first three, after."""
+    kept = [(x <= 3).mean(axis=-1) for x in (before, after)]  # 2 x (N+1, K)
+    size = np.arange(len(after))[:, None] * np.asarray(dims)[None, :]  # (N+1, K)
+    cells = [strongest_cell(np.where(k >= KEPT, -size, -np.inf)) for k in kept]
+    layer, column = cells[1]
+    query = int(np.where(after[layer, column] <= 3, before[layer, column], 0).argmax())
+    return {
+        "label": "The smallest cell that holds",
+        "text": f"After training, layer {layer} with {dims[column]} dims is the smallest of the heatmap's cells "
+        f"(layers times dims, from {dims[0]} dims on) that keeps the sentence that is first at full size among the "
+        f"first three for nine queries in ten; before training, layer {cells[0][0]} with {dims[cells[0][1]]} dims. "
+        f"{every(kept[1] - kept[0], dims, largest=False)} "
+        f"For this query it is at place {before[layer, column, query]} before and {after[layer, column, query]} after.",
+        "view": "ranking", "layer": layer, "dim": dims[column], "query": query,
+    }  # fmt: skip
+
+
+def every(gain: np.ndarray, dims: Sequence[int], largest: bool = True) -> str:
+    """In how many of all cells that were looked at training helped, and in how many it harmed, in words.
+
+    Args:
+        gain: (N+1, K) what is better after training than before; layer 0 is left out.
+        dims: the K widths.
+        largest: whether the cell that is shown is the one with the largest gain, which is then said.
+    """
+    cells = gain[1:].round(9)
+    better, worse = int((cells > 0).sum()), int((cells < 0).sum())
+    shown = "This cell was chosen because it gains most. " if largest else ""
+    return (
+        f"{shown}Of all {cells.size} cells looked at (layers 1 to {len(cells)}, {dims[0]} dims or more) {better} are "
+        f"better after training in this respect, {worse} are worse, {cells.size - better - worse} are the same."
+    )
+
+
+def strongest_cell(scores: np.ndarray) -> tuple[int, int]:
+    """Layer number and column of the largest score, layer 0 left out. ``scores``: (N+1, K)."""
+    kept = np.where(np.arange(len(scores))[:, None] == 0, -np.inf, scores)
+    layer, column = np.unravel_index(kept.argmax(), kept.shape)
+    return int(layer), int(column)
