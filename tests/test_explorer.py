@@ -490,6 +490,9 @@ def test_suggestions_set_what_they_say(page, page_file):
         assert chosen(page, "Depth") == found["layer"]
         assert chosen(page, "Width") == found["dim"]
         expect(page.get_by_role("tabpanel")).to_have_id(found["view"])
+        for card in page.locator(f"#{found['view']} .card").all():  # both models' results can be seen, on a phone too
+            first = card.locator(".number, .kept").first.bounding_box()
+            assert 0 <= first["y"] <= first["y"] + first["height"] <= page.viewport_size["height"]
         for name in ("first", "second", "query"):
             if name in found:
                 assert page.locator(f"#{name}").input_value() == str(found[name])
