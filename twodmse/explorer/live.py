@@ -148,10 +148,10 @@ def share_weights(path: Path, layers: int) -> None:
     model = onnx.load(path, load_external_data=False)
     makers = {name: node for node in model.graph.node for name in node.output}
     node = makers[model.graph.output[0].name]
-    while node.op_type != "Concat":
+    while node.op_type != "Concat" or len(node.input) != layers + 1:  # what stacks the layers, before cuts and casts
+        if node.input[0] not in makers:
+            raise ValueError(f"{path.name} stacks no {layers + 1} outputs: it is no file of all layers")
         node = makers[node.input[0]]
-    if len(node.input) != layers + 1:
-        raise ValueError(f"{path.name} stacks {len(node.input)} outputs, not {layers + 1}: it is no file of all layers")
     inputs = [each.name for each in model.graph.input]
     for n in range(1, layers + 1):
         name = node.input[n]
