@@ -85,11 +85,12 @@ def test_command_writes_a_site_that_needs_nothing_from_outside(tmp_path, fake_ru
     ]  # fmt: skip
     again = runner.invoke(app, [str(a) for a in args])
     assert again.exit_code == 1
-    assert "--overwrite" in again.stderr
+    assert "ask to overwrite it" in again.stderr
+    assert runner.invoke(app, [*map(str, args), "--overwrite"]).exit_code == 0
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/thesis.txt").write_text("mine")
     args[5] = tmp_path / "docs"
-    assert "holds files but no site" in runner.invoke(app, [*map(str, args), "--overwrite"]).stderr
+    assert "is not replaced" in runner.invoke(app, [*map(str, args), "--overwrite"]).stderr
     assert (tmp_path / "docs/thesis.txt").read_text() == "mine"
 
 

@@ -49,13 +49,17 @@ def explore(
     from twodmse.encoder.encoder import Encoder
     from twodmse.explorer.live import write_live
     from twodmse.explorer.page import check_models, fit_sentences, read_sentences, shown_name, write_explorer
+    from twodmse.files import check_folder
 
     if live and sentences is not None:
         raise ValueError("--sentences is for the page without a model: on a live site sentences are typed")
     if runtime is not None and not live:
         raise ValueError("--runtime is for a live site: add --live")
     out = out or Path("site" if live else "explorer.html")
-    refuse_existing([out], overwrite)
+    if live:
+        check_folder(out, overwrite)
+    else:
+        refuse_existing([out], overwrite)
     chosen = before, after or trained_model()
     names = shown_name(chosen[0]), shown_name(chosen[1])
     listed = read_sentences(sentences)

@@ -8,6 +8,7 @@
 The numbers are those of the 8-bit ONNX file, as onnxruntime gives them for one text at a time.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from twodmse.encoder.encoder import Encoder
 from twodmse.explorer.page import RESOURCES, TITLES, check_models, filled, read_sentences
 from twodmse.export.exporting import export
 from twodmse.export.onnx import MODEL, QUANTISED
-from twodmse.files import atomic_folder
+from twodmse.files import MARK, atomic_folder
+from twodmse.version import __version__
 
 VERSION = "4.3.1"  # of transformers.js that the site was tested with
 CDN = "https://cdn.jsdelivr.net"
@@ -54,11 +56,9 @@ def write_live(
     Raises:
         ValueError: if the encoders differ in shape, or cannot be written as ONNX.
         FileNotFoundError: if ``runtime`` lacks the library, or a package that ONNX needs is not installed.
-        FileExistsError: if ``out`` holds anything and ``overwrite`` is false.
+        FileExistsError: if ``out`` holds anything and ``overwrite`` is false, or anything but a site.
     """
     check_models(before, after)
-    if Path(out).is_dir() and any(Path(out).iterdir()) and not (Path(out) / "models").is_dir():
-        raise FileExistsError(f"{out} holds files but no site, so it is not replaced: choose another folder")
     found = None if runtime is None else runtime_files(Path(runtime))
     with atomic_folder(out, overwrite) as work:
         models = []
@@ -74,6 +74,7 @@ def write_live(
             (work / "runtime").mkdir()
             for path in found:
                 shutil.copy(path, work / "runtime" / path.name)
+        (work / MARK).write_text(json.dumps({"site": __version__}), encoding="utf-8")  # it may be replaced
         (work / "index.html").write_text(live_page(before, models, found is not None), encoding="utf-8")
         return sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
 
