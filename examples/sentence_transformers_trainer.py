@@ -14,7 +14,7 @@ from sentence_transformers.training_args import BatchSamplers
 
 from twodmse import Encoder
 from twodmse.data.corpus import mini_nli
-from twodmse.encoder.storage import bundled_folder
+from twodmse.encoder.hub import bundled_folder
 from twodmse.sentence_transformers import CellsLoss, GridEvaluator
 
 
