@@ -1,6 +1,8 @@
 """The ONNX file of all layers, and the files that lie beside an ONNX file."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -146,3 +148,14 @@ def test_token_vectors_pool_to_the_vectors(tmp_path, pooling):
         vector = torch.nn.functional.normalize(vector, dim=0)
         expected = encoder.encode([texts[own.index(text)]], 2, 8)[0]
         np.testing.assert_allclose(vector, expected, atol=1e-4)
+
+
+def test_the_readme_names_the_versions_that_are_tried():
+    root = Path(__file__).parents[1]
+    table = (root / "README.md").read_text().split("## In other tools")[1].split("\n## ")[0]
+    pins = (root / "tests" / "clients" / "requirements.txt").read_text() + (root / "constraints.txt").read_text()
+    pins += (root / "tests" / "clients" / "package.json").read_text()
+    for tool in ("sentence-transformers", "fastembed", "optimum-onnx", "faiss-cpu", "lancedb", "onnxruntime"):
+        for version in re.findall(rf"^{tool}==(.*)$", pins, re.MULTILINE):
+            assert f"`{version}`" in table, f"{tool} {version}"
+    assert f"`{re.search(r'transformers.: .([0-9.]+)', pins)[1]}`" in table
