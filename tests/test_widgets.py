@@ -379,6 +379,10 @@ def test_the_dim_slider_gives_each_doubling_the_same_way_and_every_dim_can_be_ha
     view.dim.value = 30
     handle.value = 2**4.875  # where the browser puts the handle: the nearest eighth
     assert view.dim.value == 30
+    for dim, echo in ((16, 2 ** (4 + 1e-9)), (30, 2**4.875)):  # what the browser says as a widget is first drawn
+        fresh = TwoSentences(models, FIRST, SECOND, dim=dim)
+        fresh.dim_slider.value = echo
+        assert fresh.dim.value == dim
     view.dim.value = 1
     reached = []
     for _ in range(40):  # an arrow key goes to the next eighth of a doubling from the nearest one

@@ -45,11 +45,14 @@ def log_slider(name: str, box: widgets.BoundedIntText) -> widgets.FloatLogSlider
     )  # fmt: skip
     made.add_class(f"twodmse-{name.replace(' ', '-')}")
 
-    snapped: dict[str, float] = {}  # where the browser puts a handle that is set from here, and says so: no move
+    def nearest(dim: int) -> float:
+        return 2 ** (round(math.log2(dim) / STEP) * STEP)
+
+    snapped = {"to": nearest(box.value)}  # where the browser puts a handle that is set from here, and says so: no move
 
     def moved(change: Mapping[str, Any]) -> None:
         new, here = change["new"], box.value
-        if new == here or math.isclose(new, snapped.pop("to", 0), rel_tol=1e-6):
+        if math.isclose(new, here, rel_tol=1e-6) or math.isclose(new, snapped.pop("to", 0), rel_tol=1e-6):
             return
         wanted = min(max(round(new), 1), box.max)
         if wanted == here:
@@ -59,7 +62,7 @@ def log_slider(name: str, box: widgets.BoundedIntText) -> widgets.FloatLogSlider
     def typed(change: Mapping[str, Any]) -> None:
         if round(made.value) != change["new"]:
             made.value = change["new"]
-            snapped["to"] = 2 ** (round(math.log2(change["new"]) / STEP) * STEP)
+            snapped["to"] = nearest(change["new"])
 
     made.observe(moved, names="value")
     box.observe(typed, names="value")
