@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from twodmse.encoder.pooling import POOLINGS, pool
-from twodmse.encoder.stack import cut, each_state, final_norm, first_output, layer_path, layers_of
+from twodmse.encoder.stack import HEADS, cut, each_state, final_norm, first_output, layer_path, layers_of
 
 __all__ = ["Backbone", "cut", "each_state", "final_norm", "layer_path", "layers_of"]
 
@@ -52,8 +52,9 @@ class Backbone(nn.Module):
         super().__init__()
         if pooling not in POOLINGS:
             raise ValueError(f"unknown pooling {pooling!r}: choose one of {', '.join(POOLINGS)}")
-        if getattr(model, "pooler", None) is not None:
-            model.pooler = nn.Identity()  # some models call it, whatever it is
+        for name in HEADS:
+            if getattr(model, name, None) is not None:
+                setattr(model, name, nn.Identity())  # some models call it, whatever it is
         self.model = model
         self.pooling = pooling
         self.head = head

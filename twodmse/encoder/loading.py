@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from twodmse.encoder.settings import read_json
-from twodmse.encoder.stack import layers_of
+from twodmse.encoder.stack import HEADS, layers_of
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +94,14 @@ def check_config(folder: Path, name: str | Path) -> None:
 
 def check_filled(report: dict[str, Any], name: str | Path) -> None:
     """Refuse weights that do not fill the model, which transformers would fill with random numbers, by a ValueError."""
-    other = sorted(report["mismatched_keys"])
+    other = sorted(entry for entry in report["mismatched_keys"] if entry[0].partition(".")[0] not in HEADS)
     if other:
         key, found, wanted = other[0]
         raise ValueError(
             f"{name} has {key} of shape {tuple(found)}, but its config.json describes {tuple(wanted)} "
             f"({len(other)} such weights): the config is not that of these weights"
         )
-    missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))
+    missing = sorted(key for key in report["missing_keys"] if key.partition(".")[0] not in HEADS)
     if missing:
         raise ValueError(
             f"{name} lacks {len(missing)} weights that its config.json asks for (first: {missing[0]}): "

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 # Where known architectures keep their layers: BERT, RoBERTa, MPNet, ELECTRA; DistilBERT; ModernBERT and decoders;
 # text towers; T5; GPT-2, BLOOM, Falcon; OPT.
 LAYER_PATHS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers", "encoder.block", "h", "decoder.layers")
+HEADS = ("pooler", "contact_head")  # on top of the layers: no layer uses them
 SHARED_BLOCK = "encoder.albert_layer_groups"
 # The norm after the last layer, beside the layers or at the top.
 FINAL_NORMS = (
