@@ -3,9 +3,22 @@
 import hashlib
 import json
 import logging
+import math
+import random
 import shutil
+from collections import Counter
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Any
 
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_pt_utils import safe_globals
+
+from twodmse.checked import Sha256, Text, read_json
 from twodmse.files import atomic_file
 
 MANIFEST = "complete.json"
@@ -20,31 +33,88 @@ def mark_complete(folder: Path) -> None:
         path.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def fault(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if every file of its manifest is there and whole."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError:
+def fault(folder: Path, backbone: nn.Module | None = None) -> str | None:
+    """What is wrong with a checkpoint, or None if every file of its manifest is there, whole and of its kind.
+
+    Args:
+        folder: of the checkpoint.
+        backbone: what it is a checkpoint of; None leaves what its files hold unchecked.
+    """
+    if not (folder / MANIFEST).is_file():
         return "it was cut short: its list of files is missing"
+    try:
+        manifest = read_json(folder / MANIFEST, Annotated[dict[Text, Sha256], Field(min_length=1)])
     except ValueError:
         return "its list of files is damaged"
+    missing = [name for name in NEEDED if name not in manifest]
+    if missing:
+        return f"its list of files lacks {missing[0]}"
     for name, sha256 in manifest.items():
         if not (folder / name).is_file():
             return f"{name} is missing"
         if _sha256(folder / name) != sha256:
             return f"{name} is damaged"
+    return None if backbone is None else strange_file(folder, backbone)
+
+
+def strange_file(folder: Path, backbone: nn.Module) -> str | None:
+    """Which file of a checkpoint holds something else than the Trainer writes there; None if none does."""
+    step, shapes = step_of(folder), [p.shape for p in backbone.parameters() if p.requires_grad]
+    checks = {name: partial(check, shapes=shapes, step=step) for name, check in NEEDED.items()}
+    checks |= {path.name: _check_random for path in folder.glob("rng_state*.pth")}
+    for name, check in checks.items():
+        try:
+            if name.endswith(".json"):
+                found = json.loads((folder / name).read_text(encoding="utf-8"))
+            else:
+                with safe_globals():  # numbers and NumPy's arrays of them: no code of a file is ever run
+                    found = torch.load(folder / name, map_location="cpu", weights_only=True)
+            good = isinstance(found, dict) and check(found)
+        except Exception:  # a file of another kind fails in as many ways as there are kinds
+            good = False
+        if not good:
+            return f"{name} holds something else than it should"
     return None
 
 
-def last_complete(folder: Path) -> Path | None:
+def _check_optimizer(found: Any, shapes: list[torch.Size], step: int) -> bool:
+    moments = Counter(state["exp_avg"].shape for state in found["state"].values())
+    numbers = [number for group in found["param_groups"] for number in group["params"]]
+    return moments <= Counter(shapes) and set(found["state"]) <= set(numbers) and len(numbers) == len(shapes)
+
+
+def _check_scheduler(found: Any, shapes: list[torch.Size], step: int) -> bool:
+    return 0 <= found["last_epoch"] <= step and all(math.isfinite(rate) for rate in found["base_lrs"])
+
+
+def _check_state(found: Any, shapes: list[torch.Size], step: int) -> bool:
+    logged = TrainerState(**found).log_history
+    return found["global_step"] == step and all(isinstance(row["step"], int) for row in logged)
+
+
+def _check_random(found: Any) -> bool:
+    random.Random().setstate(found["python"])
+    np.random.RandomState().set_state(found["numpy"])
+    torch.Generator().set_state(found["cpu"])
+    return True
+
+
+NEEDED = {"optimizer.pt": _check_optimizer, "scheduler.pt": _check_scheduler, "trainer_state.json": _check_state}
+
+
+def last_complete(folder: Path, backbone: nn.Module | None = None) -> Path | None:
     """The newest checkpoint of a run that is whole; a damaged one is refused with a message and the one before taken.
+
+    Args:
+        folder: of the run.
+        backbone: as `fault`.
 
     Returns:
         None if there is no usable checkpoint: the run starts from its first step.
     """
-    found = sorted((p for p in folder.glob("checkpoint-*") if _is_checkpoint(p)), key=_step, reverse=True)
+    found = sorted((p for p in folder.glob("checkpoint-*") if _is_checkpoint(p)), key=step_of, reverse=True)
     for checkpoint in found:
-        reason = fault(checkpoint)
+        reason = fault(checkpoint, backbone)
         if reason is None:
             return checkpoint
         log.warning("%s is not used (%s); trying the one before it", checkpoint, reason)
@@ -53,14 +123,22 @@ def last_complete(folder: Path) -> Path | None:
     return None
 
 
-def keep_newest(folder: Path, number: int) -> None:
-    """Delete a run's checkpoints except the newest ``number`` of them."""
-    found = sorted((p for p in folder.glob("checkpoint-*") if _is_checkpoint(p)), key=_step)
-    for checkpoint in found[:-number]:
+def keep_newest(folder: Path, number: int, newest: int | None = None) -> None:
+    """Delete a run's checkpoints except the newest ``number`` of them.
+
+    Args:
+        folder: of the run.
+        number: how many are kept.
+        newest: the step of the last one written; any of a later step is the damaged rest of an earlier try, is not
+            counted, and stays until the run comes to it. None counts all.
+    """
+    found = sorted((p for p in folder.glob("checkpoint-*") if _is_checkpoint(p)), key=step_of)
+    for checkpoint in [p for p in found if newest is None or step_of(p) <= newest][:-number]:
         shutil.rmtree(checkpoint)
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 

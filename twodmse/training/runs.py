@@ -1,6 +1,5 @@
 """Training: from a config to a run, or on with a run that was stopped."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,19 @@ from twodmse.files import atomic_file
 from twodmse.objectives.objective import BaseLoss
 from twodmse.objectives.recipes import Recipe
 from twodmse.training.batches import DistinctBatches
-from twodmse.training.checkpoints import last_complete
+from twodmse.training.checkpoints import last_complete, step_of
 from twodmse.training.distributed import is_first
+from twodmse.training.folders import (
+    HISTORY_FILE,
+    check_run_folder,
+    check_same_run,
+    held,
+    is_finished,
+    stored_order,
+    write_start,
+)
 from twodmse.training.ordering import best_order, reorder
-from twodmse.training.trainer import CONFIG_FILE, CellTrainer, set_dropout, write_config
-
-HISTORY_FILE = "history.csv"
-ORDER_FILE = "dims_order.json"
+from twodmse.training.trainer import CellTrainer, set_dropout, write_config
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ def train(config: TrainConfig, resume: bool = False) -> Run:
     Raises:
         ValueError, FileNotFoundError, FileExistsError: for anything that cannot work, before training starts.
     """
-    check_run_folder(Path(config.out), resume)
+    check_run_folder(Path(config.out), config, resume)
     encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
     return train_encoder(encoder, load_texts(config.data), config, resume)
 
@@ -58,30 +63,38 @@ def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume:
         FileExistsError: if ``config.out`` holds a run already and ``resume`` is false.
         NotFiniteError: if the loss becomes NaN or infinite; the last checkpoint stays.
     """
+    with held(Path(config.out), config, texts, resume):
+        return _train(encoder, texts, config, resume)
+
+
+def _train(encoder: Encoder, texts: TextSet, config: TrainConfig, resume: bool) -> Run:
     folder = Path(config.out)
-    check_run_folder(folder, resume)
+    checkpoint = last_complete(folder, encoder.backbone) if resume else None
+    if checkpoint is not None:
+        check_same_run(checkpoint, config)
+        if is_finished(folder) and step_of(checkpoint) == config.steps:
+            return Run(Encoder.load(folder / "model"), pd.read_csv(folder / HISTORY_FILE), folder)
     teacher = Encoder.load(config.teacher) if config.teacher is not None else None
     set_dropout(encoder.backbone, config.dropout)
     recipe = recipe_of(config, encoder, teacher)
     if config.noise and not recipe.plan(0).alignments:
         raise ValueError(f"noise is {config.noise}, for alignments: {recipe.name!r} as set has none, use noise=0")
+    if not any(plan.alignments or any(cell.weight for cell in plan.cells) for plan in map(recipe.plan, range(20))):
+        raise ValueError(f"nothing is trained: {recipe.name!r} as set has no loss with a weight above 0")
     check_processes(config)
     batches = DistinctBatches(texts, config.batch_size, config.steps, config.seed)
     base = base_loss(config, texts)
-    checkpoint = last_complete(folder) if resume else None
-    if checkpoint is not None:
-        check_same_run(checkpoint, config)
-    order = dims_order(encoder, texts, folder) if config.order_dims else None
+    order = None
+    if config.order_dims:
+        order = stored_order(folder, encoder.backbone.dim) or best_order(encoder, texts).tolist()
+        put_in_order(encoder, teacher, order)
     if is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_config(folder, config)
-    if order is not None:
-        put_in_order(encoder, teacher, order, folder)
+        write_start(folder, config, texts, order)
     trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     encoder.backbone.eval()
     history = trainer.history()
-    if is_first():
+    if is_first() and not is_finished(folder):
         with atomic_file(folder / HISTORY_FILE) as path:
             history.to_csv(path, index=False)
         encoder.save(folder / "model", overwrite=True)
@@ -117,32 +130,11 @@ def recipe_of(config: TrainConfig, encoder: Encoder, teacher: Encoder | None = N
     )
 
 
-def dims_order(encoder: Encoder, texts: TextSet, folder: Path) -> list[int]:
-    """The order of the coordinates to start with: that of the run to go on with, or found anew."""
-    stored = folder / ORDER_FILE
-    return json.loads(stored.read_text()) if stored.is_file() else best_order(encoder, texts).tolist()
-
-
-def put_in_order(encoder: Encoder, teacher: Encoder | None, order: list[int], folder: Path) -> None:
-    """Reorder an encoder's coordinates, and with them those of a teacher as wide, and store the order with the run."""
+def put_in_order(encoder: Encoder, teacher: Encoder | None, order: list[int]) -> None:
+    """Reorder an encoder's coordinates, and with them those of a teacher as wide."""
     for one in (encoder, teacher):
         if one is not None and one.backbone.dim == len(order):
             reorder(one.backbone, order)
-    if is_first():
-        with atomic_file(folder / ORDER_FILE) as path:
-            path.write_text(json.dumps(order) + "\n")
-
-
-def check_run_folder(folder: Path, resume: bool) -> None:
-    """Refuse to write over a run.
-
-    Raises:
-        FileExistsError: if the folder holds anything and this is not a resumed run.
-    """
-    if not is_first():
-        return
-    if folder.is_file() or (not resume and folder.is_dir() and any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists and is not empty: choose another --out, or go on from it with --resume")
 
 
 def check_processes(config: TrainConfig) -> None:
@@ -154,18 +146,3 @@ def check_processes(config: TrainConfig) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if config.batch_size % processes:
         raise ValueError(f"batch_size {config.batch_size} cannot be shared equally by {processes} processes")
-
-
-def check_same_run(checkpoint: Path, config: TrainConfig) -> None:
-    """Refuse to resume with settings that would make another run of it.
-
-    Raises:
-        ValueError: naming the settings that differ. ``out``, ``keep``, ``save_every`` and ``log_every`` may.
-    """
-    stored = TrainConfig.read(checkpoint / CONFIG_FILE).to_dict()
-    free = ("out", "keep", "save_every", "log_every")
-    changed = [f"{k}: {stored[k]!r} -> {v!r}" for k, v in config.to_dict().items() if stored[k] != v and k not in free]
-    if changed:
-        raise ValueError(
-            f"{checkpoint} belongs to a run with other settings ({'; '.join(changed)}): resume with its own"
-        )

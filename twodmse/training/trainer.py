@@ -182,7 +182,7 @@ class CellTrainer(Trainer):
                 "the checkpoints before it are kept"
             ) from error
         if self.args.should_save:
-            keep_newest(run, self.config.keep)
+            keep_newest(run, self.config.keep, self.state.global_step)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Read the weights back from a checkpoint's model folder."""
