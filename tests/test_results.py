@@ -206,7 +206,7 @@ def test_a_model_looks_the_same_in_every_picture(data):
 def test_every_picture_of_the_study_draws_what_is_there(models, data, tmp_path):
     folder = data if models is None else write_study(tmp_path / "part", models)
     drawn = [p for p in PICTURES if p.draw.__module__ == pictures.__name__]
-    assert len(drawn) == 9
+    assert len(drawn) == 10
     for picture in drawn:
         assert picture.ready(folder) == (picture.name not in ("study_ablation", "published_grids") or models is None)
         if not picture.ready(folder):

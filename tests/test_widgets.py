@@ -579,3 +579,12 @@ def test_own_file_and_pasted_pairs_are_read(own):
     own.model.value = "nowhere"
     own.score.click()
     assert "no model" in own.message.value
+
+
+def test_a_replay_is_saved_as_a_gif_of_one_frame_a_step(tmp_path):
+    from PIL import Image
+
+    Replay(GRIDS, HISTORY, smooth=2).save(tmp_path / "replay.gif", seconds=0.5)
+    with Image.open(tmp_path / "replay.gif") as film:
+        assert film.n_frames == 3
+        assert film.info["duration"] == 500

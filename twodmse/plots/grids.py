@@ -113,7 +113,7 @@ def mark_cells(cells: pd.DataFrame, ax: Axes, marked: Collection[tuple[int, int]
     if places:
         x, y = zip(*places, strict=True)
         corner = {"marker": [(-1, 1), (1, 1), (1, -1)], "color": "white", "edgecolors": "black", "linewidths": 0.5}
-        ax.scatter(x, y, s=26, zorder=3, **corner)
+        ax.scatter(x, y, s=18, zorder=3, **corner)
 
 
 def common_scale(grids: Mapping[str, pd.DataFrame]) -> tuple[float, float]:

@@ -51,7 +51,7 @@ def model_style(label: str, place: int = 0) -> dict[str, str]:
     return {"color": colour, "marker": marker, "linestyle": line}
 
 
-def term_style(name: str, names: Sequence[str]) -> dict[str, object]:
+def term_style(name: str, names: Sequence[str]) -> dict[str, str]:
     """Colour and line style of a loss term: its own, or a shade of its family by the number in its name.
 
     Args:
@@ -65,7 +65,7 @@ def term_style(name: str, names: Sequence[str]) -> dict[str, object]:
     place = family.index(name)
     if name.startswith("last_") and place == len(family) - 1:
         return {"color": BLUE, "linestyle": "-"}
-    shade = matplotlib.colormaps["viridis"](0.95 * (place + 0.5) / len(family))
+    shade = matplotlib.colors.to_hex(matplotlib.colormaps["viridis"](0.95 * (place + 0.5) / len(family)))
     return {"color": shade, "linestyle": ("--", "-.", ":")[place % 3]}
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from twodmse import plots
 from twodmse.files import atomic_file
 from twodmse.study import pictures
+from twodmse.study.answers import BOOKS
 from twodmse.study.plans import ABLATIONS
 from twodmse.study.results import Study
 from twodmse.study.tables import read, table_path
@@ -26,10 +27,6 @@ numbers say about the claims of the literature is in [CLAIMS.md](CLAIMS.md).
 | figure | what it shows | tables | drawn by | notebook | answers |
 |---|---|---|---|---|---|
 """
-NOTEBOOKS = {
-    "01": "01_quickstart", "04": "04_layer_by_dim_grid", "05": "05_alignment", "07": "07_what_it_costs",
-    "08": "08_paper_figures",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class Picture:
         """Its line of the index page."""
         tables = ", ".join(f"[{table}](data/{table_path(Path(), table)})" for table in self.tables)
         drawn = f"`{self.draw.__module__.removeprefix('twodmse.')}.{self.draw.__name__}`"
-        book = f"[{self.notebook}](../notebooks/{NOTEBOOKS[self.notebook]}.ipynb)"
+        book = f"[{self.notebook}](../notebooks/{BOOKS[self.notebook]}.ipynb)"
         return f"| [{self.name}]({self.name}.png) | {self.shows} | {tables} | {drawn} | {book} | {self.answers} |"
 
 
@@ -90,17 +87,23 @@ def draw_figures(out: str | Path, data: str | Path | None = None) -> list[Path]:
 
 
 def quickstart(data: Path) -> Figure:
-    """The three grids that `make quickstart` compares."""
-    table = read(data, "quickstart")
-    grids = {name: table[table["model"] == name] for name in ("untouched", "full", "2dmse")}
+    """The grids that `make quickstart` compares."""
+    grids = dict(list(read(data, "quickstart").groupby("model", sort=False)))
     return plots.heatmaps(grids, "Spearman x 100 on held-out pairs (mini-sts test)")[0].figure
 
 
 STUDY = ("study_runs", "study_cells")
 PICTURES = [
     Picture(
+        "study_front",
+        "the idea on real data: the grid before training and after `full`, `2dmse` and `grid`, seven test sets",
+        STUDY,
+        pictures.study_front,
+        "08",
+    ),
+    Picture(
         "quickstart",
-        "the layer x dim grid before training, after `full` and after `2dmse`",
+        "on the bundled corpus, the layer x dim grid before training and after `full`, `2dmse` and `grid`",
         ("quickstart",),
         quickstart,
         "01",
@@ -165,7 +168,7 @@ PICTURES = [
         "how many times faster a layer is, against its quality",
         (*STUDY, "costs"),
         pictures.study_speed,
-        "07",
+        "08",
         "2DMSE v1, inference time",
     ),
     Picture(

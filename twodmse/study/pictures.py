@@ -38,6 +38,13 @@ def panels(count: int) -> tuple[Figure, list[plt.Axes]]:
     return figure, list(axes)
 
 
+def study_front(data: Path) -> Figure:
+    """The grids of the four models that tell the story, mean of the seven sets and of the seeds."""
+    study = Study.read(data)
+    grids = {model: study.grid(model, MEAN_DIMS) for model in shown(study, (UNTOUCHED, "full", "2dmse", "grid"))}
+    return plots.heatmaps(grids, "Spearman x 100, mean of seven STS test sets")[0].figure
+
+
 def study_grids(data: Path) -> Figure:
     """The layer x dim grid of every recipe, mean of the seven sets and of the seeds."""
     study = Study.read(data)

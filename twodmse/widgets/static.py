@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 from twodmse.data.sets import TextSet
 from twodmse.files import as_written
 from twodmse.plots.grids import GRID_COLOURS, draw_cells, heatmap, numbers
+from twodmse.plots.palette import term_style
 from twodmse.widgets.cells import marked_dims, spearman
 from twodmse.widgets.drawing import DOWN, TERM_COLOURS, UP, cosine_shade, cosine_share, palette
 
@@ -145,11 +146,39 @@ def replay_figure(grids: Mapping[int, pd.DataFrame], terms: pd.DataFrame, low: f
             ax.set_ylabel("")
     above.colorbar(ScalarMappable(Normalize(low, high), GRID_COLOURS), ax=axes, label="Spearman × 100")
     ax = below.subplots()
-    for i, name in enumerate(terms):
-        ax.plot(terms.index, terms[name], label=name.replace("_", " "), color=TERM_COLOURS[i % len(TERM_COLOURS)])
+    for name in terms:
+        ax.plot(terms.index, terms[name], label=name.replace("_", " "), **term_style(name, list(terms)))
     for step in chosen:
         ax.axvline(step, color="0.6", linewidth=0.8)
     ax.set(xlabel="step", ylabel="loss term", title="Loss terms (running mean)")
     ax.set(xlim=(0, terms.index.max()), ylim=(0, None))
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return as_written(figure)
+
+
+def replay_frame(low: float, high: float) -> tuple[Figure, Axes]:
+    """A figure for one grid at a time, with its colour bar.
+
+    Args:
+        low: lower end of the scale, the same for all steps.
+        high: its upper end.
+    """
+    figure = new_figure((5.4, 3.4))
+    ax = figure.subplots()
+    figure.colorbar(ScalarMappable(Normalize(low, high), GRID_COLOURS), ax=ax, label="Spearman × 100")
+    return figure, ax
+
+
+def draw_step(ax: Axes, grids: Mapping[int, pd.DataFrame], low: float, high: float, step: int) -> None:
+    """Draw one step's grid in place of what ``ax`` shows.
+
+    Args:
+        ax: where to draw.
+        grids: step -> cells, layers down (index), dims across (columns).
+        low: lower end of the scale, the same for all steps.
+        high: its upper end.
+        step: that is drawn.
+    """
+    ax.clear()
+    table = grids[step].stack().rename("spearman").reset_index()
+    heatmap(table, ax, f"step {step}: mean {grids[step].to_numpy().mean():.1f}", low, high)

@@ -1,18 +1,23 @@
 """A run over its steps, with a slider and a play button: the grid at one step, and the loss terms up to there."""
 
 from collections.abc import Mapping
+from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 from IPython.display import display
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
+from twodmse.files import atomic_file
+from twodmse.plots.palette import term_style
 from twodmse.widgets import cells, drawing, static
 from twodmse.widgets.controls import HALF, LABEL, WIDE
-from twodmse.widgets.drawing import ROW, TERM_COLOURS, palette, scale, shade, svg, text, vertical
+from twodmse.widgets.drawing import ROW, palette, scale, shade, svg, text, vertical
 
 LEFT, TOP, CELL = 46, 10, 52  # px: margins, width of a cell
 WIDTH, HEIGHT = 400, 200  # px of the plot of the loss terms
@@ -66,6 +71,19 @@ class Replay:
     def static(self) -> Figure:
         """First, middle and last step as a figure, and the loss terms."""
         return static.replay_figure(self.grids, self.terms, self.low, self.high)
+
+    def save(self, path: str | Path, seconds: float = 0.8) -> None:
+        """Save the grid over the steps as a GIF that plays by itself, for slides and pages without a kernel.
+
+        Args:
+            path: of the GIF.
+            seconds: that a step stays on the screen.
+        """
+        figure, ax = static.replay_frame(self.low, self.high)
+        draw = partial(static.draw_step, ax, self.grids, self.low, self.high)
+        film = FuncAnimation(figure, draw, frames=list(self.grids), init_func=lambda: None)
+        with atomic_file(path) as work:
+            film.save(work, writer=PillowWriter(fps=1 / seconds))
 
     def _ipython_display_(self) -> None:
         display(self.box)
@@ -154,7 +172,7 @@ def terms_at(terms: pd.DataFrame, step: int, base: str) -> str:
 
 def colours_of(terms: pd.DataFrame) -> Mapping[str, str]:
     """Term -> its colour."""
-    return {name: TERM_COLOURS[i % len(TERM_COLOURS)] for i, name in enumerate(terms)}
+    return {name: term_style(name, list(terms))["color"] for name in terms}
 
 
 def nice_top(value: float) -> float:
