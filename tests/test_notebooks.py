@@ -3,6 +3,9 @@
 import ast
 import copy
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -12,10 +15,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from typer.testing import CliRunner
 
 from twodmse.study import notebooks
+from twodmse.study.address import COLAB, address, badge, move, owner
 from twodmse.study.notebooks import WIDGET, clean, execute, keep_timings, picture, write
 from twodmse.study.report import loose_numbers
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
 ONE_STEP = FOLDER / "02_one_step_by_hand.ipynb"
 MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)  # lines that Jupyter reads, not Python
@@ -100,7 +105,13 @@ def test_it_says_what_is_learned_installs_itself_and_ends_with_answered_exercise
     assert "**What you will learn**" in first.source
     code = [cell.source for cell in code_cells(notebook)]
     assert 'find_spec("twodmse") is None' in code[0]
-    assert "%pip install --quiet twodmse" in code[0]
+    assert f'"git+{address(ROOT)}"' in code[0]
+    assert re.findall(r"%pip install .*", code[0]) == re.findall(
+        r'%pip install --quiet "twodmse\S* @ {source}"', code[0]
+    )
+    assert badge(address(ROOT), path.name) in first.source
+    assert "**Needs:**" in first.source
+    assert "two CPU cores" in first.source
     assert any("__version__" in source and "print(" in source for source in code[1:3])
     assert last.cell_type == "markdown"
     exercises = last.source.partition("## Exercises")[2]
@@ -288,29 +299,72 @@ def test_the_command_renews_measured_times_only_if_asked(tmp_path):
     assert seen[0] == seen[1] != seen[2]
 
 
-@pytest.fixture
-def short_trainings(monkeypatch):
-    """The one setting of the notebooks that train: kernels started here inherit it."""
-    monkeypatch.setenv("TWODMSE_NOTEBOOK_STEPS", "4")
+STEPS = re.compile(r"^steps = \d+  # @param", re.MULTILINE)  # the form field of the notebooks that train
 
 
-def copied(path, folder):
-    """A copy of a notebook without its outputs, so that what it holds afterwards was made now."""
+def copied(path, folder, steps=4):
+    """A copy of a notebook without its outputs, so that what it holds afterwards was made now, with short trainings."""
     notebook = read(path)
     for cell in code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
+        cell.source = STEPS.sub(f"steps = {steps}  # @param", cell.source)
     write(notebook, folder / path.name)
     return folder / path.name
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_trainings")
 @every_notebook
 def test_it_runs_from_a_clean_kernel(path, tmp_path):
     cells = code_cells(clean(execute(copied(path, tmp_path))))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     committed = code_cells(read(path))
     assert [bool(cell.outputs) for cell in cells] == [bool(cell.outputs) for cell in committed]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """A folder that holds the package as its wheel installs it, and nothing of the checkout."""
+    copy, built, site = (tmp_path_factory.mktemp(name) for name in ("checkout", "wheel", "site"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("twodmse", "figures/data"):
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", built, copy], check=True)
+    shutil.rmtree(copy)
+    (wheel,) = built.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", site, wheel], check=True)
+    return site
+
+
+@pytest.mark.slow
+@every_notebook
+def test_it_runs_alone_in_an_empty_folder_from_the_wheel(path, site, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(site))  # kernels started here inherit it
+    alone = copied(path, tmp_path, steps=2)
+    notebook = read(alone)
+    notebook.cells.insert(0, new_code_cell("import twodmse; print(twodmse.__file__)"))
+    write(notebook, alone)
+    done = execute(alone)
+    assert done.cells[0].outputs[0].text.startswith(str(site))
+    assert not [output for output in outputs(done) if output.output_type == "error"]
+
+
+def test_the_address_stands_in_one_place_and_one_command_moves_it(tmp_path):
+    texts = [path.read_text() for path in (*FILES, ROOT / "README.md")]
+    assert {found for text in texts for found in re.findall(r"git\+(https?://[^\s\"\\]+)", text)} == {address(ROOT)}
+    assert {found for text in texts for found in re.findall(COLAB + r"/([^/]+/[^/]+)/", text)} == {owner(address(ROOT))}
+    (tmp_path / "notebooks").mkdir()
+    for name in ("pyproject.toml", "README.md", f"notebooks/{ONE_STEP.name}"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    with pytest.raises(ValueError, match="it must be https"):
+        move(tmp_path, "https://example.org/a/b")
+    move(tmp_path, "https://github.com/someone/else")
+    made = read(tmp_path / "notebooks" / ONE_STEP.name)
+    assert address(tmp_path) == "https://github.com/someone/else"
+    assert badge(address(tmp_path), ONE_STEP.name) in made.cells[0].source
+    assert owner(address(ROOT)) not in (tmp_path / "notebooks" / ONE_STEP.name).read_text()
+    assert made == clean(made)  # the ids of cells are those of their sources
 
 
 @pytest.mark.slow
