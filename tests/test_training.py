@@ -8,8 +8,8 @@ import torch
 from conftest import LAYERS, tiny_encoder
 
 from twodmse import Encoder, TrainConfig
+from twodmse.training import arguments, trainer
 from twodmse.training import runs as training
-from twodmse.training import trainer
 from twodmse.training.checkpoints import fault, last_complete
 from twodmse.training.runs import train_encoder
 from twodmse.training.trainer import NotFiniteError
@@ -50,8 +50,8 @@ def test_bfloat16_reaches_the_teacher_too_and_attention_is_the_plain_one(triplet
 @pytest.mark.parametrize(("native", "kinds"), [(True, (True, False)), (False, (False, True))])
 def test_auto_takes_float16_where_a_gpu_has_no_bfloat16(native, kinds, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: native)
-    assert (trainer.wants_bf16("auto", on_cpu=False), trainer.wants_fp16("auto", "cuda")) == kinds
-    assert not any(trainer.wants_fp16(*case) for case in (("fp32", "cuda"), ("bf16", "cuda"), ("auto", "cpu")))
+    assert (arguments.wants_bf16("auto", on_cpu=False), arguments.wants_fp16("auto", "cuda")) == kinds
+    assert not any(arguments.wants_fp16(*case) for case in (("fp32", "cuda"), ("bf16", "cuda"), ("auto", "cpu")))
 
 
 def test_noise_needs_an_alignment_to_see_it(tmp_path):
@@ -187,5 +187,5 @@ def test_two_passes_take_the_lower_layers_from_another_dropout(triplets, tmp_pat
 
 
 def test_config_is_stored_when_the_run_starts(triplets, tmp_path, monkeypatch):
-    interrupted(triplets, tmp_path / "run", 1, monkeypatch)
+    interrupted(triplets, tmp_path / "run", 3, monkeypatch)
     assert json.loads((tmp_path / "run" / "train_config.json").read_text())["recipe"] == "2dmse"

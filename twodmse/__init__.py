@@ -10,29 +10,39 @@ if TYPE_CHECKING:
     from twodmse.data import load_pairs, load_texts
     from twodmse.encoder import Encoder
     from twodmse.evaluation import sts_grid
-    from twodmse.objectives import RECIPES, Recipe
+    from twodmse.objectives import RECIPES, Alignment, Cell, Draw, Plan, Recipe, register_recipe
     from twodmse.training import Run, train
 
 HOMES = {
     "RECIPES": "objectives",
+    "Alignment": "objectives",
+    "Cell": "objectives",
+    "Draw": "objectives",
     "Encoder": "encoder",
+    "Plan": "objectives",
     "Recipe": "objectives",
     "Run": "training",
     "TrainConfig": "config",
     "load_pairs": "data",
     "load_texts": "data",
+    "register_recipe": "objectives",
     "sts_grid": "evaluation",
     "train": "training",
 }
 __all__ = [
     "RECIPES",
+    "Alignment",
+    "Cell",
+    "Draw",
     "Encoder",
+    "Plan",
     "Recipe",
     "Run",
     "TrainConfig",
     "__version__",
     "load_pairs",
     "load_texts",
+    "register_recipe",
     "sts_grid",
     "train",
 ]

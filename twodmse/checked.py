@@ -39,6 +39,7 @@ WANTED = {
     "less_than_equal": "at most {le:g}",
     "literal_error": "one of {expected}",
     "too_short": "longer: it has {actual_length} items, {min_length} are needed",
+    "string_pattern_mismatch": "a text that fits {pattern}",
     "too_long": "shorter: it has {actual_length} items, at most {max_length} are allowed",
 }
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field
 
-from twodmse.checked import Count, Number, Text, checked, read_json
-from twodmse.objectives.recipes import PAIR_WEIGHT, RECIPES, recipe_settings, spec_of
+from twodmse.checked import Count, Number, Text, checked, plain, read_json
+from twodmse.names import OWN, unknown
+from twodmse.objectives.recipes import BASE_LOSSES, PAIR_WEIGHT, RECIPES, every_option, recipe_settings, spec_of
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
 Temperature = Annotated[Number, Field(ge=1e-6, le=1e6)]
 Weight = Annotated[Number, Field(ge=0, le=1e6)]
+Renaming = Annotated[str, Field(pattern="^[^=]+=[^=]+$")]
+NEEDS = {"eval_data": "eval_every", "eval_cells": "eval_every", "eval_metric": "eval_every", "logging_dir": "report_to"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,11 @@ class TrainConfig:
     """
 
     recipe: Text = "2dmse"  # what is trained: see `twodmse recipes`
-    data: Text = "mini-nli"  # mini-nli, all-nli, all-nli-labelled, stsb-train, or a file: CSV, TSV, JSON lines, parquet
+    # mini-nli, all-nli, all-nli-labelled, stsb-train, hub:owner/name, or a file: CSV, TSV, JSON lines, parquet
+    data: Text = "mini-nli"
+    data_config: Text | None = None  # of a hub: data set, where it has several
+    data_split: Text | None = None  # of a hub: data set; None is train
+    data_columns: tuple[Renaming, ...] = ()  # of a hub: data set or a file: "premise=anchor", its name and what it is
     backbone: Text = "bundled"  # the encoder to start from: bundled, a hub id or a folder
     out: Text = "runs/train"  # folder of the run: model, history, checkpoints
 
@@ -90,21 +97,41 @@ class TrainConfig:
     keep: Count = 2  # newest checkpoints kept
     log_every: Count = 1  # steps between rows of history.csv
 
+    eval_every: CountOr0 = 0  # steps between evaluations; the best model so far is kept in best/; 0 is off
+    eval_data: Text = "mini-sts-validation"  # scored pairs to evaluate on, as a task of `twodmse grid`
+    eval_cells: tuple[tuple[Count, Count], ...] = ()  # (layer, dim) of those scored; () is every layer, default dims
+    eval_metric: Text = "spearman"  # the score that says which model is best: their mean, or one as "spearman_3_64"
+    report_to: tuple[Text, ...] = ()  # loggers of transformers: tensorboard, wandb and so on
+    logging_dir: Text | None = None  # where tensorboard writes; None is a folder inside out
+
     def __post_init__(self) -> None:
+        if isinstance(self.eval_cells, list | tuple):  # JSON has lists
+            object.__setattr__(self, "eval_cells", tuple(map(plain, self.eval_cells)))
         for name, kind in get_type_hints(type(self), include_extras=True).items():
             object.__setattr__(self, name, checked(kind, getattr(self, name), name))
         good = not (self.cache_chunk and self.two_passes)
         self._require("cache_chunk", good, "0 with two_passes, which needs both passes at once")
         self._require("mix", sum(self.mix) > 0, "three weights, not all 0: contrastive, cosent, angle")
         self._require("log_every", self.log_every <= self.steps, f"at most steps, {self.steps}, or nothing is logged")
-
+        if self.loss not in BASE_LOSSES and not self.loss.startswith(OWN):
+            raise ValueError(unknown("loss", self.loss, BASE_LOSSES))
+        if self.teacher is not None and is_missing_folder(self.teacher):
+            folder = Path(self.teacher).expanduser()
+            near = difflib.get_close_matches(folder.name, [one.name for one in folder.parent.glob("*/")], n=1)
+            hint = f"did you mean {folder.parent / near[0]}?" if near else "give 'bundled', a folder, or a hub id"
+            raise ValueError(f"teacher is {self.teacher!r}, and there is no such folder: {hint}")
         for name, why in without_effect(dataclasses.asdict(self)).items():
             raise ValueError(f"{name} is {getattr(self, name)!r}: {why}, leave it at {DEFAULTS[name]!r}")
 
     def recipe_options(self) -> dict[str, Any]:
         """The options of the recipe that are settings of a run, as `Recipe` takes them."""
-        options = spec_of(self.recipe, self.teacher is not None).options
-        return {name: getattr(self, name) for name in options if name in self.__dataclass_fields__}
+        own = self.recipe.startswith(OWN)
+        options = every_option() if own else spec_of(self.recipe, self.teacher is not None).options
+        return {name: getattr(self, name) for name in options if name in DEFAULTS}
+
+    def load_columns(self) -> dict[str, str]:
+        """``data_columns`` as `load_texts` takes them."""
+        return dict(column.split("=") for column in self.data_columns)
 
     def _require(self, name: str, good: bool, wanted: str) -> None:
         if not good:
@@ -133,7 +160,7 @@ class TrainConfig:
             ValueError: for an unknown preset.
         """
         if name not in PRESETS:
-            raise ValueError(f"unknown preset {name!r}: choose one of {', '.join(PRESETS)}")
+            raise ValueError(unknown("preset", name, PRESETS))
         return cls.from_dict(PRESETS[name] | changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,20 +169,40 @@ class TrainConfig:
 
     @classmethod
     def read(cls, path: str | Path) -> "TrainConfig":
-        """The config stored in a JSON file; what has no effect in it is left out, with a warning."""
+        """The config stored in a JSON file.
+
+        What has no effect in it is left out, with a warning. Its recipe may be one that is not known here, its teacher
+        a folder that has gone: the file says what was done.
+        """
         values = read_json(Path(path), dict[str, Any])
-        known = checked(Text, values.get("recipe", DEFAULTS["recipe"]), f"{path}: recipe") in RECIPES
-        unused = without_effect(DEFAULTS | values) if known else {}
-        for name, why in unused.items():
+        recipe = checked(Text, values.get("recipe", DEFAULTS["recipe"]), f"{path}: recipe")
+        values["recipe"] = recipe if recipe in RECIPES or recipe.startswith(OWN) else OWN + recipe
+        for name, why in without_effect(DEFAULTS | values).items():
             log.warning("%s: %s is left out: %s", path, name, why)
+            del values[name]
+        teacher = values.get("teacher")
+        gone = isinstance(teacher, str) and is_missing_folder(teacher)
         try:
-            return cls.from_dict({name: value for name, value in values.items() if name not in unused})
+            config = cls.from_dict(values | ({"teacher": "bundled"} if gone else {}))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+        object.__setattr__(config, "teacher", teacher if gone else config.teacher)
+        return config
 
 
 OF_LOSSES = {"mix": ["mix"], "hard_weight": ["mix"], "angle_scale": ["mix", "angle"]}  # the base losses that use them
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+
+
+def is_default(setting: str, value: Any) -> bool:
+    """Whether a value, also as JSON holds it, is the default of a setting."""
+    return (tuple(value) if isinstance(value, list) else value) == DEFAULTS[setting]
+
+
+def is_missing_folder(model: str) -> bool:
+    """Whether a model's name can only be a folder, and there is none."""
+    looks_local = model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1
+    return looks_local and not Path(model).expanduser().exists()
 
 
 def without_effect(values: Mapping[str, Any]) -> dict[str, str]:
@@ -168,21 +215,25 @@ def without_effect(values: Mapping[str, Any]) -> dict[str, str]:
         ValueError: for an unknown recipe.
     """
     name, teacher = values["recipe"], values["teacher"] is not None
+    found = {
+        setting: f"without {other} it has no effect"
+        for setting, other in NEEDS.items()
+        if not is_default(setting, values[setting]) and not values[other]
+    }
+    for setting, losses in OF_LOSSES.items():
+        if values["loss"] not in losses and not is_default(setting, values[setting]):
+            found[setting] = f"loss {values['loss']!r} does not use it"
+    if name.startswith(OWN):  # it may look at any option
+        return found
     spec = spec_of(name)
     called = f"recipe {name!r}"
     if spec.with_teacher:
         called += " with a teacher" if teacher else " without a teacher"
         spec = spec.with_teacher if teacher else spec
-    found = {}
-    of_recipes = recipe_settings()
-    for setting, default in DEFAULTS.items():
-        if values[setting] == (list(default) if isinstance(values[setting], list) else default):
-            continue
-        if values["loss"] not in OF_LOSSES.get(setting, [values["loss"]]):
-            found[setting] = f"loss {values['loss']!r} does not use it"
-        if setting not in of_recipes:
-            continue
+    for setting in sorted(recipe_settings() & set(DEFAULTS), key=list(DEFAULTS).index):
         switch = spec.needs.get(setting)
+        if is_default(setting, values[setting]):
+            continue
         if setting not in spec.uses:
             found[setting] = f"{called} does not use it"
         elif switch and not values[switch]:

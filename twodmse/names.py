@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+OWN = "own:"  # begins the name of a part that was handed to a run in memory: own:my_plan
+
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """What to say to an unknown name: all that are known, and the nearest one where one is near."""
@@ -15,3 +17,15 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 def parse_names(text: str) -> list[str]:
     """``mini-sts, stsb`` as a list of names, each once."""
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """``premise=anchor,hypothesis=positive`` as a dictionary: a column's own name -> what it is.
+
+    Raises:
+        ValueError: for a part that is not two names with one ``=`` between them.
+    """
+    pairs = [part.split("=") for part in parse_names(text or "")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ValueError(f"columns are {text!r}: write NAME=WHAT with commas between, for example premise=anchor")
+    return {own.strip(): what.strip() for own, what in pairs}

@@ -1,6 +1,7 @@
 """What the commands share: how a model is named, files that must not be lost, errors of one line."""
 
 import functools
+import importlib
 import logging
 import os
 import signal
@@ -14,6 +15,9 @@ from typing import Annotated, Any
 import typer
 
 Model = Annotated[str, typer.Argument(help="A model: 'bundled' (all-MiniLM-L6-v2), a hub id, or a folder.")]
+Plugin = Annotated[
+    list[str] | None, typer.Option(help="Module, or .py file, that registers recipes of your own; repeatable.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 HELD: ContextVar[ExitStack] = ContextVar("held")  # the locks of the command that runs
 stopped: list[int] = []  # the signal that asked this process to stop, if one did
@@ -96,3 +100,23 @@ def refuse_existing(paths: list[Path | None], overwrite: bool, picture: Path | N
         raise ValueError(f"{wanted[0]} is to hold two things: give --out and --picture names of their own")
     for target in targets:
         HELD.get().enter_context(locked(target))
+
+
+def load_plugins(names: list[str] | None) -> None:
+    """Import modules by name, from here too, or by the path of a .py file; they call `register_recipe`.
+
+    Raises:
+        ValueError: for one that is not there.
+    """
+    for name in names or []:
+        path = Path(name)
+        folder, module = (path.parent, path.stem) if path.suffix == ".py" else (Path(), name)
+        sys.path.insert(0, str(folder.resolve()))
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise ValueError(f"there is no plugin {name!r}: give a module, or the path of a .py file") from error
+        finally:
+            sys.path.pop(0)

@@ -8,6 +8,7 @@ import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.grid import mteb_names, scored
+from twodmse.names import parse_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,14 +68,14 @@ def bench(
     given = {} if rounds is None else {"rounds": rounds}
     if what is Bench.train:
         steps = {} if rounds is None else {"steps": rounds}
-        names = tuple(RECIPES) if recipes == "all" else names_of(recipes)
+        names = tuple(RECIPES) if recipes == "all" else parse_names(recipes)
         table = benches.bench_train(recipes=names, data=data, backbone=model, peer=peer, **steps)
     elif what is Bench.encode:
         table = benches.bench_encode(Encoder.load(model), **given)
     elif what is Bench.costs:
         table = layer_costs(Encoder.load(model), **given).assign(machine=processor())
     else:
-        table = benches.bench_grid(model, names_of(tasks), peer=peer, **given)
+        table = benches.bench_grid(model, parse_names(tasks), peer=peer, **given)
     lines = table.set_index(table.columns[0]).T if what is Bench.grid else table
     typer.echo(lines.to_string(index=what is Bench.grid, float_format=lambda value: f"{value:.4g}"))
     if out is not None:
@@ -107,7 +108,7 @@ def pick(
     refuse_existing([picture], overwrite, picture)
     check_limits(max_ms, max_bytes, min_spearman)
     encoder = Encoder.load(model)
-    grid = scored(encoder, model, tasks, None) if mteb_names(tasks) else quantised_grid(encoder, names_of(tasks))
+    grid = scored(encoder, model, tasks, None) if mteb_names(tasks) else quantised_grid(encoder, parse_names(tasks))
     costs = layer_costs(encoder)
     if picture is not None:
         write_figure(budget_figure(grid, costs), picture, overwrite)
@@ -134,11 +135,6 @@ def budget_figure(grid: "pd.DataFrame", costs: "pd.DataFrame") -> "Figure":
     plots.latency(costs, axes[1, 0])
     plots.speed_up(cells, axes[1, 1])
     return figure
-
-
-def names_of(tasks: str) -> list[str]:
-    """Task names from one comma-separated text."""
-    return [name.strip() for name in tasks.split(",") if name.strip()]
 
 
 def usage(model: str, layer: int, dim: int, precision: str) -> str:

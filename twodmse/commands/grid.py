@@ -1,11 +1,13 @@
 """`twodmse grid`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
+from twodmse.names import parse_columns, parse_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,9 +22,14 @@ def grid(
         str,
         typer.Option(
             help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
-            "(the seven with it), files, or mteb:NAME for a task of mteb."
+            "(the seven with it), files, hub:owner/name for a set of the hub, or mteb:NAME for a task of mteb."
         ),
     ] = "mini-sts",
+    data_config: Annotated[str | None, typer.Option(help="Configuration of the tasks that are hub:owner/name.")] = None,
+    data_split: Annotated[str | None, typer.Option(help="Split of those tasks; test if not given.")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="What columns of those tasks are: text_a=sentence1,text_b=sentence2,label=score.")
+    ] = None,
     dims: Annotated[
         str | None, typer.Option(help="Comma-separated, or 'all'. [default: 8,16,32,... and the full one]")
     ] = None,
@@ -58,7 +65,8 @@ def grid(
     refuse_existing([out, picture], overwrite, picture)
     seeds = check_save(model, tasks, metric, overwrite) if save else []
     encoder = Encoder.load(model)
-    table = scored(encoder, model, tasks, parse_dims(dims, encoder.dim), results, metric)
+    of_hub = {"config": data_config, "split": data_split, "columns": parse_columns(columns)}
+    table = scored(encoder, model, tasks, parse_dims(dims, encoder.dim), results, metric, of_hub)
     shown = table[table["dim"].isin(shown_dims(table["dim"].unique().tolist()))]
     for metric, part in shown.groupby("metric", sort=False) if "metric" in shown else [("", shown)]:
         cells = part.pivot_table(index="layer", columns="dim", values="spearman").round(2).to_string()
@@ -102,18 +110,33 @@ def scored(
     dims: list[int] | None,
     results: Path | None = None,
     metric: str = "spearman",
+    of_hub: Mapping[str, Any] | None = None,
 ) -> "pd.DataFrame":
     """The table of `sts_grid`; with another metric or tasks of mteb in it also its column ``metric``.
+
+    Args:
+        encoder: as `sts_grid`.
+        model: its name.
+        tasks: names with commas between them.
+        dims: as `sts_grid`.
+        results: folder of mteb's own result files.
+        metric: as `sts_grid`.
+        of_hub: how `load_pairs` is to read the tasks that are hub:owner/name.
 
     Raises:
         ValueError: also if mteb is asked for and not installed.
     """
     import pandas as pd
 
+    from twodmse.data.sets import HUB, load_pairs
     from twodmse.evaluation.grid import check_grid, sts_grid
 
     theirs = mteb_names(tasks)
-    own = [name for name in parse_names(tasks) if name not in theirs]
+    own: list[Any] = [name for name in parse_names(tasks) if name not in theirs]
+    if any((of_hub or {}).values()):
+        if not any(name.startswith(HUB) for name in own):
+            raise ValueError(f"the options for sets of the hub were given, and none of {tasks} is {HUB}owner/name")
+        own = [load_pairs(name, **of_hub) if name.startswith(HUB) else name for name in own]
     if not theirs:
         return sts_grid(encoder, own, dims, metric=metric)
     try:
@@ -134,11 +157,6 @@ def training_seeds(folder: Path) -> list[int]:
 
     path = folder / CONFIG_FILE
     return [TrainConfig.read(path).seed] if path.is_file() else []
-
-
-def parse_names(text: str) -> list[str]:
-    """``mini-sts, stsb`` as a list of names, each once."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def parse_dims(text: str | None, dim: int) -> list[int] | None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twodmse.commands import one_line_errors
+from twodmse.commands import Plugin, load_plugins, one_line_errors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ def recipes(
     b: Annotated[str | None, typer.Argument(help="The recipe to compare it with.", show_default=False)] = None,
     layers: Annotated[int, typer.Option(min=2, max=1000, help="Layers of the encoder, N.")] = 12,
     dim: Annotated[int, typer.Option(min=1, max=1_000_000, help="Width of the encoder, D.")] = 768,
+    plugin: Plugin = None,
 ) -> None:
     """Print what each recipe trains: cells, dims, weights, alignment, source; of two recipes, only what differs.
 
@@ -48,6 +49,7 @@ def recipes(
     """
     from twodmse.objectives.summary import alignment_table, recipe_difference, recipe_table
 
+    load_plugins(plugin)
     if a is not None and b is None:
         raise ValueError(f"recipes was given one name, {a!r}: give two to compare, or none for the table of all")
     if a is None or b is None:

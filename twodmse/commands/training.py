@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from twodmse.commands import one_line_errors
+from twodmse.commands import Plugin, load_plugins, one_line_errors
 from twodmse.config import PRESETS, TrainConfig
+from twodmse.names import parse_columns
 
 
 @one_line_errors
@@ -36,7 +37,14 @@ def _option(field: str, help: str) -> Any:
 def train(
     recipe: Annotated[str | None, _option("recipe", "What each step trains: see twodmse recipes.")] = None,
     data: Annotated[
-        str | None, _option("data", "mini-nli, all-nli, stsb-train, or a CSV, TSV, JSONL or parquet file.")
+        str | None,
+        _option("data", "mini-nli, all-nli, stsb-train, hub:owner/name, or a CSV, TSV, JSONL or parquet file."),
+    ] = None,
+    data_config: Annotated[str | None, _option("data_config", "Configuration of a hub: data set.")] = None,
+    data_split: Annotated[str | None, _option("data_split", "Split of a hub: data set; train if not given.")] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="What columns of a hub: data set or a file are: premise=anchor,hypothesis=positive."),
     ] = None,
     backbone: Annotated[str | None, _option("backbone", "Model to start from.")] = None,
     steps: Annotated[int | None, _option("steps", "Optimizer steps.")] = None,
@@ -47,9 +55,13 @@ def train(
     teacher: Annotated[
         str | None, _option("teacher", "Recipe grid: the frozen model every cell is drawn to, e.g. bundled.")
     ] = None,
+    eval_every: Annotated[
+        int | None, _option("eval_every", "Steps between evaluations; the best model is kept in best/. 0 is off.")
+    ] = None,
     save_every: Annotated[int | None, _option("save_every", "Steps between checkpoints.")] = None,
     out: Annotated[str | None, _option("out", "Folder of the run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest whole checkpoint in --out.")] = False,
+    plugin: Plugin = None,
     preset: Annotated[str, typer.Option(help=f"Settings to start from: {', '.join(PRESETS)}.")] = "default",
     set_: Annotated[
         list[str] | None,
@@ -62,6 +74,8 @@ def train(
     """
     from twodmse.training.runs import train as run
 
+    load_plugins(plugin)
+    data_columns = [f"{own}={what}" for own, what in parse_columns(columns).items()] or None
     given = {k: v for k, v in locals().items() if k in TrainConfig.__dataclass_fields__ and v is not None}
     config = TrainConfig.preset(preset, **given | parse_settings(set_ or []))
     done = run(config, resume)

@@ -1,7 +1,7 @@
 """The objective: one function that computes any recipe's plan from the pooled states of one forward pass."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,6 +13,9 @@ from twodmse.objectives import losses
 from twodmse.objectives.alignment import KINDS
 from twodmse.objectives.plan import TEACHER, Alignment, Cell, Plan
 from twodmse.objectives.recipes import BASE_LOSSES
+
+# A base loss: the columns (b, D) of one layer, gold scores (b,) or None, and K ascending dims give (K,).
+Base = Callable[[Sequence[Tensor], Tensor | None, Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,31 @@ class BaseLoss:
         )
 
 
+def by_cell(loss: Callable[[Sequence[Tensor], Tensor | None], Tensor]) -> Base:
+    """A base loss from one of your own, which is called for each trained cell.
+
+    Args:
+        loss: ``loss(columns, gold)``, 2 or 3 columns (b, d) cut to the cell and gold (b,) or None, gives a scalar.
+
+    Raises:
+        ValueError: when it is called, if it gives anything but a scalar.
+    """
+
+    def base(columns: Sequence[Tensor], gold: Tensor | None, dims: Sequence[int]) -> Tensor:
+        values = [loss([column[:, :d] for column in columns], gold) for d in dims]
+        for value in values:
+            if not isinstance(value, Tensor) or value.shape != ():
+                given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(f"the base loss gave {given}: it must give a scalar tensor")
+        return torch.stack(values)  # (K,)
+
+    return base
+
+
 def objective(
     states: Tensor,
     plan: Plan,
-    base: BaseLoss,
+    base: Base,
     num_columns: int,
     gold: Tensor | None = None,
     teacher: Tensor | None = None,

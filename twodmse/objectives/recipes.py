@@ -220,7 +220,7 @@ def spec_of(name: str, teacher: bool = False) -> RecipeSpec:
     if name not in RECIPES:
         raise ValueError(unknown("recipe", name, RECIPES))
     spec = RECIPES[name]
-    if not teacher:
+    if not teacher or "teacher" in spec.settings:
         return spec
     if spec.with_teacher is None:
         those = ", ".join(other for other, one in RECIPES.items() if one.with_teacher)
@@ -228,10 +228,19 @@ def spec_of(name: str, teacher: bool = False) -> RecipeSpec:
     return spec.with_teacher
 
 
+def every_spec() -> list[RecipeSpec]:
+    """What is known of every recipe, with and without a teacher."""
+    return [one for spec in RECIPES.values() for one in (spec, spec.with_teacher) if one]
+
+
 def recipe_settings() -> set[str]:
     """Every setting that some recipe uses and another may not."""
-    specs = [one for spec in RECIPES.values() for one in (spec, spec.with_teacher) if one]
-    return {setting for spec in specs for setting in spec.uses}
+    return {setting for spec in every_spec() for setting in spec.uses}
+
+
+def every_option() -> list[str]:
+    """Every option that some recipe has."""
+    return list(dict.fromkeys(option for spec in every_spec() for option in spec.options))
 
 
 class Recipe:
@@ -279,8 +288,17 @@ class Recipe:
         self.options = {**spec.options, **{name: value for name, value in options.items() if value is not None}}
 
     def plan(self, step: int) -> Plan:
-        """Everything that step ``step`` (0, 1, ...) trains."""
-        return self.spec.plan(Draw(self, step))
+        """Everything that step ``step`` (0, 1, ...) trains.
+
+        Raises:
+            ValueError: if a plan of your own names a cell that the encoder does not have.
+        """
+        plan = self.spec.plan(Draw(self, step))
+        for layer, dim, *_ in (*plan.cells, *plan.alignments):
+            if not (0 <= layer <= self.num_layers and 1 <= dim <= self.dim):
+                has = f"the encoder has layers 0..{self.num_layers} and dims 1..{self.dim}"
+                raise ValueError(f"recipe {self.name!r} names layer {layer}, dim {dim}: {has}")
+        return plan
 
     def cells(self, step: int) -> list[tuple[int, int]]:
         """The cells (layer, dim) that take the base loss at step ``step``, sorted."""

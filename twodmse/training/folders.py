@@ -15,12 +15,15 @@ from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.files import MARK, atomic_file, locked
 from twodmse.training.distributed import is_first
-from twodmse.training.trainer import CONFIG_FILE, write_config
+from twodmse.training.trainer import BEST_FOLDER, CONFIG_FILE, write_config
 
 HISTORY_FILE = "history.csv"
+EVALUATIONS_FILE = "evaluations.csv"
 ORDER_FILE = "dims_order.json"
 RUN_FILE = "run.json"
-FREE = ("out", "keep", "save_every", "log_every")  # settings that a resumed run may change
+# Settings that a resumed run may change: they only say what is stored, looked at and shown.
+FREE = ("out", "keep", "save_every", "log_every", "report_to", "logging_dir")
+FREE += ("eval_every", "eval_data", "eval_cells", "eval_metric")
 
 
 # What run.json holds: hashes of what a run goes on with besides its settings; that of the order where it has one.
@@ -49,7 +52,8 @@ def held(folder: Path, config: TrainConfig, texts: TextSet, resume: bool) -> Ite
         try:
             yield
         except BaseException:
-            if fresh and folder.is_dir() and not any(folder.glob("checkpoint-*")):
+            made = [*folder.glob("checkpoint-*"), *folder.glob(BEST_FOLDER)]
+            if fresh and folder.is_dir() and not made:
                 for name in (CONFIG_FILE, RUN_FILE, ORDER_FILE):
                     (folder / name).unlink(missing_ok=True)
                 if not any(folder.iterdir()):

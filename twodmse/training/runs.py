@@ -1,22 +1,32 @@
 """Training: from a config to a run, or on with a run that was stopped."""
 
+import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
+from transformers import TrainerCallback
 
 from twodmse.config import TrainConfig
-from twodmse.data.sets import TextSet, load_texts
+from twodmse.data.sets import TextSet, as_texts, load_texts
 from twodmse.encoder.encoder import Encoder
-from twodmse.files import atomic_file
-from twodmse.objectives.objective import BaseLoss
+from twodmse.evaluation.grid import load_tasks
+from twodmse.files import write_table
+from twodmse.names import OWN
+from twodmse.objectives.objective import Base, BaseLoss, by_cell
+from twodmse.objectives.plan import TEACHER, PlanOf
 from twodmse.objectives.recipes import Recipe
+from twodmse.training.arguments import check_loggers
 from twodmse.training.batches import DistinctBatches
 from twodmse.training.checkpoints import last_complete, step_of
 from twodmse.training.distributed import is_first
 from twodmse.training.folders import (
+    EVALUATIONS_FILE,
     HISTORY_FILE,
     check_run_folder,
     check_same_run,
@@ -27,6 +37,9 @@ from twodmse.training.folders import (
 )
 from twodmse.training.ordering import best_order, reorder
 from twodmse.training.trainer import CellTrainer, set_dropout, write_config
+from twodmse.training.validation import Evaluator, cell_evaluator
+
+OwnLoss = Callable[[Sequence[Tensor], Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,89 +49,203 @@ class Run:
     encoder: Encoder
     history: pd.DataFrame  # one row a logged step: step, loss, lr, the sampled layer and dim, one column a loss term
     folder: Path
+    evaluations: pd.DataFrame = field(default_factory=pd.DataFrame)  # one row an evaluation: step, a column a score
 
 
-def train(config: TrainConfig, resume: bool = False) -> Run:
+def train(
+    config: TrainConfig,
+    resume: bool = False,
+    *,
+    recipe: PlanOf | None = None,
+    base_loss: Base | OwnLoss | None = None,
+    data: Any = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    evaluator: Evaluator | None = None,
+) -> Run:
     """Train the backbone named in ``config`` on the data named there; see `train_encoder`.
+
+    Args:
+        config: every setting.
+        resume: go on from the newest complete checkpoint in ``config.out``, as if the run had never stopped.
+        recipe: as `train_encoder`.
+        base_loss: as `train_encoder`.
+        data: rows in memory instead of ``config.data``, as `as_texts` takes them.
+        callbacks: as `train_encoder`.
+        evaluator: as `train_encoder`.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: for anything that cannot work, before training starts.
     """
+    config = with_own(config, recipe, base_loss)
+    texts = None if data is None else as_texts(data, "data")
+    if texts is not None:
+        config = dataclasses.replace(config, data=OWN + texts.name)
+    elif config.data.startswith(OWN):
+        raise ValueError(f"data is {config.data!r}, rows that were in memory: give them again, as data=...")
     check_run_folder(Path(config.out), config, resume)
+    if texts is None:
+        texts = load_texts(config.data, config.data_config, config.data_split, config.load_columns())
     encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
-    return train_encoder(encoder, load_texts(config.data), config, resume)
+    own = {"recipe": recipe, "base_loss": base_loss, "callbacks": callbacks, "evaluator": evaluator}
+    return train_encoder(encoder, texts, config, resume, **own)
 
 
-def train_encoder(encoder: Encoder, texts: TextSet, config: TrainConfig, resume: bool = False) -> Run:
+def train_encoder(
+    encoder: Encoder,
+    texts: Any,
+    config: TrainConfig,
+    resume: bool = False,
+    *,
+    recipe: PlanOf | None = None,
+    base_loss: Base | OwnLoss | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    evaluator: Evaluator | None = None,
+) -> Run:
     """Train ``encoder`` in place and write the run's folder: the model itself, its config and history.csv.
+
+    What is given here in place of a setting is stored as ``own:`` and its name.
 
     Args:
         encoder: the encoder to train.
-        texts: the data to train on.
+        texts: the data to train on, as `as_texts` takes them.
         config: every setting.
         resume: go on from the newest complete checkpoint in ``config.out``, as if the run had never stopped.
+        recipe: a plan of your own instead of ``config.recipe``: a function of a `Draw` that gives a `Plan`.
+        base_loss: instead of ``config.loss``: a `BaseLoss`, or ``loss(columns, gold)``, called for each trained cell
+            with its 2 or 3 columns (b, d) and scores (b,) or None, that gives a scalar.
+        callbacks: more of transformers' callbacks.
+        evaluator: called every ``config.eval_every`` steps instead of scoring ``config.eval_cells``: a function of the
+            encoder that gives scores by name, greater is better.
 
     Raises:
         ValueError: if config, data and encoder do not fit together.
         FileExistsError: if ``config.out`` holds a run already and ``resume`` is false.
         NotFiniteError: if the loss becomes NaN or infinite; the last checkpoint stays.
     """
+    texts = as_texts(texts, "data")
+    config = with_own(config, recipe, base_loss)
     with held(Path(config.out), config, texts, resume):
-        return _train(encoder, texts, config, resume)
+        return _train(encoder, texts, config, resume, recipe, base_loss, callbacks, evaluator)
 
 
-def _train(encoder: Encoder, texts: TextSet, config: TrainConfig, resume: bool) -> Run:
+def _train(
+    encoder: Encoder,
+    texts: TextSet,
+    config: TrainConfig,
+    resume: bool,
+    plan: PlanOf | None,
+    base_loss: Base | OwnLoss | None,
+    callbacks: Sequence[TrainerCallback],
+    evaluator: Evaluator | None,
+) -> Run:
     folder = Path(config.out)
     checkpoint = last_complete(folder, encoder.backbone) if resume else None
     if checkpoint is not None:
         check_same_run(checkpoint, config)
         if is_finished(folder) and step_of(checkpoint) == config.steps:
-            return Run(Encoder.load(folder / "model"), pd.read_csv(folder / HISTORY_FILE), folder)
+            tables = [pd.read_csv(path) if path.is_file() else pd.DataFrame() for path in _tables(folder)]
+            return Run(Encoder.load(folder / "model"), tables[0], folder, tables[1])
+    check_loggers(config.report_to)
     teacher = Encoder.load(config.teacher) if config.teacher is not None else None
     set_dropout(encoder.backbone, config.dropout)
-    recipe = recipe_of(config, encoder, teacher)
-    if config.noise and not recipe.plan(0).alignments:
-        raise ValueError(f"noise is {config.noise}, for alignments: {recipe.name!r} as set has none, use noise=0")
+    recipe = recipe_of(config, encoder, teacher, plan)
+    check_plan(recipe, config)
     check_processes(config)
+    evaluator = evaluator_of(config, encoder, evaluator)
     batches = DistinctBatches(texts, config.batch_size, config.steps, config.seed)
-    base = base_loss(config, texts)
+    base = base_of(config, texts, base_loss)
     order = None
     if config.order_dims:
         order = stored_order(folder, encoder.backbone.dim) or best_order(encoder, texts).tolist()
         put_in_order(encoder, teacher, order)
     if is_first():
         write_start(folder, config, texts, order)
-    trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher)
+    trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher, callbacks, evaluator)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     encoder.backbone.eval()
-    history = trainer.history()
+    run = Run(encoder, trainer.history(), folder, trainer.evaluations())
     if is_first() and not is_finished(folder):
-        with atomic_file(folder / HISTORY_FILE) as path:
-            history.to_csv(path, index=False)
+        history, evaluations = _tables(folder)
+        write_table(run.history, history)
+        if config.eval_every:
+            write_table(run.evaluations, evaluations)
         encoder.save(folder / "model", overwrite=True)
         write_config(folder / "model", config)
-    return Run(encoder, history, folder)
+    return run
 
 
-def base_loss(config: TrainConfig, texts: TextSet) -> BaseLoss:
-    """The config's base loss for these data.
+def _tables(folder: Path) -> tuple[Path, Path]:
+    return folder / HISTORY_FILE, folder / EVALUATIONS_FILE
+
+
+def with_own(config: TrainConfig, recipe: PlanOf | None, base_loss: Base | OwnLoss | None) -> TrainConfig:
+    """The config with the names of parts that were given.
+
+    Raises:
+        ValueError: if it names one that was not given.
+    """
+    given = {"recipe": recipe, "loss": base_loss}
+    names = {k: OWN + getattr(part, "__name__", type(part).__name__) for k, part in given.items() if part is not None}
+    config = dataclasses.replace(config, **names)
+    for name, part in given.items():
+        if part is None and getattr(config, name).startswith(OWN):
+            argument = "base_loss" if name == "loss" else name
+            raise ValueError(f"{name} is {getattr(config, name)!r}, your own: give it again, as {argument}=...")
+    return config
+
+
+def base_of(config: TrainConfig, texts: TextSet, own: Base | OwnLoss | None = None) -> Base:
+    """The base loss of a run on these data.
 
     Raises:
         ValueError: for graded scores under an in-batch term, or ``hard_weight`` where there is nothing that it weighs.
     """
+    if own is not None and not isinstance(own, BaseLoss):
+        return by_cell(own)
     scored = texts.gold is not None
     if config.hard_weight is not None and len(texts.columns) < 3:
         raise ValueError(f"hard_weight is {config.hard_weight}, for triplets: {texts.name} has pairs, leave it out")
-    base = BaseLoss.named(config.loss, scored, config.mix, config.scale, config.angle_scale, config.hard_weight)
+    base = own or BaseLoss.named(config.loss, scored, config.mix, config.scale, config.angle_scale, config.hard_weight)
     if scored:
         base.check_labels(torch.from_numpy(texts.gold))
     return base
 
 
-def recipe_of(config: TrainConfig, encoder: Encoder, teacher: Encoder | None = None) -> Recipe:
-    """The config's recipe for this encoder's N and D, and the teacher's width."""
+def evaluator_of(config: TrainConfig, encoder: Encoder, own: Evaluator | None = None) -> Evaluator | None:
+    """What scores the encoder while it trains; None if nothing does.
+
+    Raises:
+        ValueError: for a cell that the encoder does not have, pairs that cannot be read, or an evaluator never called.
+    """
+    if not config.eval_every:
+        if own is not None:
+            raise ValueError("an evaluator was given and eval_every is 0: say after how many steps it is to be called")
+        return None
+    return own or cell_evaluator(load_tasks([config.eval_data])[0], encoder, config.eval_cells)
+
+
+def check_plan(recipe: Recipe, config: TrainConfig) -> None:
+    """Refuse a plan that cannot be trained with the config, from its first step.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    plan = recipe.plan(0)
+    if config.noise and not plan.alignments:
+        raise ValueError(f"noise is {config.noise}, for alignments: {recipe.name!r} as set has none, use noise=0")
+    if not any(plan.alignments or any(cell.weight for cell in plan.cells) for plan in map(recipe.plan, range(20))):
+        raise ValueError(f"nothing is trained: {recipe.name!r} as set has no loss with a weight above 0")
+    aligns = any(alignment.target == TEACHER for alignment in plan.alignments)
+    if aligns and config.teacher is None:
+        raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: name one, for example teacher='bundled'")
+
+
+def recipe_of(
+    config: TrainConfig, encoder: Encoder, teacher: Encoder | None = None, plan: PlanOf | None = None
+) -> Recipe:
+    """The config's recipe, or a plan of one's own, for this encoder's N and D and the teacher's width."""
     return Recipe(
-        config.recipe,
+        plan or config.recipe,
         encoder.num_layers,
         encoder.backbone.dim,
         config.dims,

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +11,25 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
-from twodmse.files import atomic_file
-from twodmse.objectives.objective import BaseLoss, objective
+from twodmse.files import atomic_file, atomic_folder
+from twodmse.objectives.objective import Base, objective
 from twodmse.objectives.recipes import Recipe
+from twodmse.training.arguments import rate_multiples, training_arguments, wants_bf16
 from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.checkpoints import keep_newest, mark_complete
 from twodmse.training.distributed import gather_rows, whole_gradient
 from twodmse.training.gradcache import cached_step, return_large_blocks
+from twodmse.training.validation import Evaluator
 
 CONFIG_FILE = "train_config.json"
+BEST_FOLDER = "best"
 
 
 class NotFiniteError(ValueError):
@@ -36,12 +41,14 @@ class CellTrainer(Trainer):
 
     Args:
         encoder: trained in place.
-        texts: the data and the order they are taken in.
-        batches: the data and the order they are taken in.
+        texts: the data.
+        batches: the order they are taken in.
         recipe: what each step trains.
         base: the base loss of every cell.
         config: every other setting.
         teacher: the frozen encoder whose scores a recipe aligns to, if it does.
+        callbacks: more of transformers' callbacks.
+        evaluator: scores the encoder every ``config.eval_every`` steps; the best so far is kept in ``best``.
     """
 
     def __init__(
@@ -50,11 +57,13 @@ class CellTrainer(Trainer):
         texts: TextSet,
         batches: DistinctBatches,
         recipe: Recipe,
-        base: BaseLoss,
+        base: Base,
         config: TrainConfig,
         teacher: Encoder | None = None,
+        callbacks: Sequence[TrainerCallback] = (),
+        evaluator: Evaluator | None = None,
     ) -> None:
-        self.teacher = teacher
+        self.teacher, self.evaluator = teacher, evaluator
         self.encoder, self.batches, self.recipe, self.base, self.config = encoder, batches, recipe, base, config
         self.last_terms: dict[str, float] = {}
         if config.cache_chunk:
@@ -62,12 +71,16 @@ class CellTrainer(Trainer):
         choose_attention(encoder, config.precision)
         super().__init__(
             model=encoder.backbone,
-            args=training_arguments(config, encoder),
+            args=training_arguments(config, encoder, callbacks),
             train_dataset=texts,
+            eval_dataset=[] if evaluator else None,  # the evaluator has its own
             data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
-            callbacks=[QuietProgress()],
+            callbacks=[QuietProgress(), *callbacks],
         )
         self.remove_callback(PrinterCallback)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and config.logging_dir is not None:
+                callback.logging_dir = config.logging_dir
 
     def get_train_dataloader(self) -> DataLoader:
         """The run's batches; several processes take equal parts of each."""
@@ -145,6 +158,31 @@ class CellTrainer(Trainer):
             vectors = self.teacher.encode(texts, progress=False)
         return torch.from_numpy(vectors).to(like)
 
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """What the evaluator says of the encoder as it is now: each score under ``eval_`` and its name.
+
+        Raises:
+            ValueError: if the score that says which model is best is not among them.
+        """
+        scores = self.evaluator(self.encoder)
+        if self.config.eval_metric not in scores:
+            raise ValueError(
+                f"the evaluator gave {', '.join(scores)}: eval_metric {self.config.eval_metric!r} is none of them"
+            )
+        metrics = {f"{metric_key_prefix}_{name}": float(score) for name, score in scores.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Keep the model in ``best`` where its score is the highest so far."""
+        is_best = super()._determine_best_metric(metrics, trial)
+        if is_best and self.args.should_save:
+            with atomic_folder(Path(self.args.output_dir) / BEST_FOLDER, overwrite=True) as folder:
+                self.encoder.write(folder)
+                write_config(folder, self.config)
+        return is_best
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the terms of the step just taken, each under its own name."""
         if "loss" in logs:
@@ -196,6 +234,13 @@ class CellTrainer(Trainer):
         first = [name for name in ("step", "loss", "lr", "grad_norm", "layer", "dim") if name in table]
         return table[first + sorted(set(table) - set(first), key=_by_number)]
 
+    def evaluations(self) -> pd.DataFrame:
+        """One row an evaluation: step, and a column a score."""
+        rows = [row for row in self.state.log_history if any(name.startswith("eval_") for name in row)]
+        table = pd.DataFrame(rows, columns=None if rows else ["step"]).drop(columns="epoch", errors="ignore")
+        table = table.rename(columns=lambda name: name.removeprefix("eval_"))
+        return table[["step", *table.columns.drop("step")]]
+
 
 def _by_number(term: str) -> list[str | int]:
     """A key that puts last_8 before last_16."""
@@ -209,56 +254,6 @@ class QuietProgress(ProgressCallback):
         """Show the newest loss."""
         if self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
-
-
-def training_arguments(config: TrainConfig, encoder: Encoder) -> TrainingArguments:
-    """The Trainer's own settings for a config."""
-    on_cpu = encoder.device.type == "cpu"
-    return TrainingArguments(
-        output_dir=config.out,
-        max_steps=config.steps,
-        per_device_train_batch_size=config.batch_size,
-        learning_rate=config.lr,
-        warmup_steps=round(config.warmup * config.steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
-        bf16=wants_bf16(config.precision, on_cpu),
-        fp16=wants_fp16(config.precision, encoder.device.type),
-        use_cpu=on_cpu,
-        seed=config.seed,
-        logging_steps=config.log_every,
-        logging_nan_inf_filter=False,
-        save_steps=config.save_every,
-        save_total_limit=None,  # the oldest go once the newest is whole: see _save_checkpoint
-        report_to="none",
-        disable_tqdm=True,  # in favour of QuietProgress
-        remove_unused_columns=False,
-        accelerator_config={"split_batches": True, "even_batches": False},
-        ddp_find_unused_parameters=not config.last_layer,
-        dataloader_pin_memory=False,
-    )
-
-
-def rate_multiples(backbone: Backbone, first: float) -> dict[nn.Parameter, float]:
-    """Each parameter's multiple of the learning rate: first^((N-n)/(N-1)) in layer n of N, ``first`` outside them."""
-    multiples = dict.fromkeys(backbone.parameters(), first)
-    below_last = max(backbone.num_layers - 1, 1)
-    for depth, layer in enumerate(backbone.layers):
-        multiples |= dict.fromkeys(layer.parameters(), first ** (1 - depth / below_last))
-    return multiples
-
-
-def wants_bf16(precision: str, on_cpu: bool) -> bool:
-    """Whether to train under bfloat16 autocast: ``auto`` does so where the machine computes it natively."""
-    if precision != "auto":
-        return precision == "bf16"
-    return torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def wants_fp16(precision: str, device: str) -> bool:
-    """Whether to train under float16 autocast with scaled losses: ``auto`` does so on a GPU without bfloat16, a T4."""
-    return precision == "auto" and device == "cuda" and not wants_bf16(precision, on_cpu=False)
 
 
 def choose_attention(encoder: Encoder, precision: str) -> None:

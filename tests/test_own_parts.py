@@ -1,0 +1,247 @@
+"""Parts from outside: recipes, losses, data, callbacks and evaluators that this package does not know."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import tiny_encoder
+from datasets import Dataset
+from test_training import config, interrupted, weights
+from transformers import EarlyStoppingCallback, TrainerCallback
+from typer.testing import CliRunner
+
+from twodmse import RECIPES, Alignment, Cell, Encoder, Plan, TrainConfig, train
+from twodmse.cli import app
+from twodmse.evaluation.grid import pairs_grid
+from twodmse.objectives.objective import BaseLoss, by_cell
+from twodmse.training.runs import train_encoder
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def corner(draw):
+    """One narrow cell of layer 2, another of the last layer."""
+    return Plan([Cell(2, 8, 1.0, "corner"), Cell(draw.N, 16, 0.5, "last")], [], {})
+
+
+def positives(columns, gold):
+    return (1 - torch.cosine_similarity(columns[0], columns[1])).mean()
+
+
+def test_an_own_plan_and_loss_train_what_they_say(triplets, tmp_path):
+    seen = []
+
+    def watched(columns, gold):
+        seen.append([tuple(column.shape) for column in columns])
+        return positives(columns, gold)
+
+    run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", steps=2), recipe=corner, base_loss=watched)
+    assert seen == [[(8, 8)] * 3, [(8, 16)] * 3] * 2  # each trained cell, its columns cut to it
+    np.testing.assert_allclose(run.history["corner"] + run.history["last"], run.history["loss"], rtol=1e-5)
+    stored = TrainConfig.read(run.folder / "model" / "train_config.json")
+    assert (stored.recipe, stored.loss) == ("own:corner", "own:watched")
+
+
+def test_an_own_loss_that_is_ours_gives_our_numbers(triplets, tmp_path):
+    def contrastive(columns, gold):
+        return BaseLoss()(columns, gold, [columns[0].shape[1]])[0]
+
+    ours = train_encoder(tiny_encoder(), triplets, config(tmp_path / "a", steps=3))
+    own = train_encoder(tiny_encoder(), triplets, config(tmp_path / "b", steps=3), base_loss=contrastive)
+    np.testing.assert_allclose(own.history["loss"], ours.history["loss"], rtol=1e-3)
+    np.testing.assert_allclose(own.history.iloc[0], ours.history.iloc[0], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"the base loss gave \(8,\): it must give a scalar tensor"):
+        by_cell(lambda columns, gold: columns[0][:, 0])([torch.ones(8, 4)] * 2, None, [2])
+
+
+@pytest.mark.parametrize("kind", ["TextSet", "DataFrame", "Dataset"])
+def test_data_in_memory_train_like_a_file(kind, triplets, tmp_path):
+    tiny_encoder().save(tmp_path / "model")
+    table = pd.DataFrame(dict(zip(("anchor", "positive", "negative"), triplets.columns, strict=True)))
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    rows = {"TextSet": triplets, "DataFrame": table, "Dataset": Dataset.from_pandas(table)}[kind]
+    settings = {"steps": 2, "backbone": str(tmp_path / "model")}
+    from_file = train(config(tmp_path / "a", data=str(tmp_path / "rows.csv"), **settings))
+    here = train(config(tmp_path / "b", **settings), data=rows)
+    assert torch.equal(weights(here.encoder), weights(from_file.encoder))
+    assert TrainConfig.read(here.folder / "train_config.json").data == ("own:tiny" if kind == "TextSet" else "own:data")
+    with pytest.raises(ValueError, match="data is 'own:data', rows that were in memory: give them again"):
+        train(config(tmp_path / "c", data="own:data", **settings))
+
+
+def test_a_run_with_own_parts_is_resumed_with_them_and_not_without(triplets, tmp_path, monkeypatch):
+    own = {"recipe": corner, "base_loss": positives}
+    whole = train_encoder(tiny_encoder(), triplets, config(tmp_path / "whole"), **own)
+    with monkeypatch.context() as patch:
+        patch.setattr("test_training.train_encoder", partial(train_encoder, **own))
+        interrupted(triplets, tmp_path / "cut", 5, monkeypatch)
+    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut"), resume=True)
+    with pytest.raises(ValueError, match=r"recipe is 'own:corner', your own: give it again, as recipe=\.\.\."):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut", recipe="own:corner"), resume=True)
+    resumed = train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut"), resume=True, **own)
+    assert torch.equal(weights(resumed.encoder), weights(whole.encoder))
+
+
+def test_a_plan_that_cannot_be_trained_is_refused_before_the_run(triplets, tmp_path):
+    def pulled(draw):
+        return Plan([], [Alignment(1, 8, -1, 1.0, "scores", 0.05, True, "pull")], {})
+
+    def outside(draw):
+        return Plan([Cell(9, 8, 1.0, "x")], [], {})
+
+    with pytest.raises(ValueError, match="recipe 'pulled' aligns to a teacher: name one"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=pulled)
+    with pytest.raises(ValueError, match="recipe 'outside' names layer 9"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=outside)
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- validation
+
+
+def test_evaluation_scores_cells_and_keeps_the_best(triplets, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("twodmse.evaluation.grid.load_pairs", lambda name: pairs)
+    settings = {"eval_every": 2, "eval_data": "anything", "eval_cells": [[2, 8], [4, 32]], "lr": 0.01}
+    run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", **settings))
+    table = run.evaluations
+    assert table.columns.tolist() == ["step", "spearman", "spearman_2_8", "spearman_4_32"]
+    assert table["step"].tolist() == [2, 4, 6]
+    np.testing.assert_allclose(table["spearman"], table[["spearman_2_8", "spearman_4_32"]].mean(axis=1))
+    pd.testing.assert_frame_equal(pd.read_csv(run.folder / "evaluations.csv"), table)
+    best = Encoder.load(run.folder / "best")
+    cells = pairs_grid(best, pairs, [8, 32], [2, 4], resamples=0).set_index(["layer", "dim"])["spearman"]
+    assert cells[[(2, 8), (4, 32)]].mean() == pytest.approx(table["spearman"].max(), abs=1e-3)
+    assert pd.read_csv(run.folder / "history.csv").filter(like="eval").empty
+    plain = train_encoder(tiny_encoder(), triplets, config(tmp_path / "plain", lr=0.01))
+    assert torch.equal(weights(plain.encoder), weights(run.encoder))  # looking changes nothing
+    pd.testing.assert_frame_equal(plain.history, run.history)
+
+
+def test_a_resumed_run_keeps_the_best_of_before(triplets, tmp_path, monkeypatch):
+    scores = {2: 90.0, 4: 10.0, 6: 20.0}
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            self.step = state.global_step
+
+    clock = Clock()
+    settings = {"callbacks": [clock], "evaluator": lambda encoder: {"spearman": scores[clock.step]}}
+    with monkeypatch.context() as patch:
+        patch.setattr("test_training.train_encoder", partial(train_encoder, **settings))
+        interrupted(triplets, tmp_path / "cut", 5, monkeypatch, eval_every=2)
+    before = (tmp_path / "cut" / "best" / "model.safetensors").read_bytes()
+    resumed = train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut", eval_every=2), resume=True, **settings)
+    assert resumed.evaluations["spearman"].tolist() == [90.0, 10.0, 20.0]
+    assert (tmp_path / "cut" / "best" / "model.safetensors").read_bytes() == before
+    whole = train_encoder(tiny_encoder(), triplets, config(tmp_path / "whole"))
+    assert torch.equal(weights(resumed.encoder), weights(whole.encoder))
+
+
+def test_transformers_own_callback_stops_early(triplets, tmp_path):
+    scores = iter([50.0, 40.0, 30.0, 20.0])
+    run = train_encoder(
+        tiny_encoder(),
+        triplets,
+        config(tmp_path / "run", eval_every=1, eval_metric="mine"),
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+        evaluator=lambda encoder: {"mine": next(scores)},
+    )
+    assert run.evaluations["mine"].tolist() == [50.0, 40.0, 30.0]
+    assert run.history["step"].tolist() == [1, 2, 3]
+
+
+def test_evaluations_that_cannot_be_made_are_refused_before_the_run(triplets, tmp_path):
+    with pytest.raises(ValueError, match="an evaluator was given and eval_every is 0"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), evaluator=lambda encoder: {})
+    with pytest.raises(ValueError, match="layer 9"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=1, eval_cells=[[9, 8]]))
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="the evaluator gave f1: eval_metric 'spearman' is none of them"):
+        train_encoder(
+            tiny_encoder(), triplets, config(tmp_path / "run", eval_every=1), evaluator=lambda encoder: {"f1": 1.0}
+        )
+
+
+def test_tensorboard_gets_every_term_and_score(triplets, tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    settings = {"report_to": ["tensorboard"], "logging_dir": str(tmp_path / "logs"), "eval_every": 2, "steps": 2}
+    train_encoder(
+        tiny_encoder(), triplets, config(tmp_path / "run", **settings), evaluator=lambda encoder: {"spearman": 3.0}
+    )
+    events = reading.EventAccumulator(str(tmp_path / "logs")).Reload()
+    tags = events.Tags()["scalars"]
+    assert {"train/loss", "train/alignment", "train/shallow_cut", "eval/spearman"} <= set(tags)
+    assert [event.value for event in events.Scalars("eval/spearman")] == [3.0]
+
+
+def test_loggers_that_are_not_there_are_refused_before_the_run(triplets, tmp_path):
+    with pytest.raises(ValueError, match="report_to names tensorbord, which is not installed"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", report_to=["tensorbord"]))
+    assert not (tmp_path / "run").exists()
+
+
+# ---------------------------------------------------------------- the command line and the example
+
+PLUGIN = """
+from twodmse import Cell, Plan, register_recipe
+
+def plan(draw):
+    \"\"\"Nothing but the first layer.\"\"\"
+    return Plan([Cell(1, draw.D, draw.options.align_weight, "first")], [], {})
+
+register_recipe("first-layer", plan, source="a plugin", options={"align_weight": 1.0}, settings=())
+"""
+
+
+def test_a_plugin_makes_a_recipe_known_to_the_commands(triplets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my_plugin.py").write_text(PLUGIN)
+    tiny_encoder().save("model")
+    table = pd.DataFrame(dict(zip(("premise", "positive", "negative"), triplets.columns, strict=True)))
+    table.to_csv("rows.csv", index=False)
+    run = CliRunner().invoke
+    try:
+        listed = run(app, ["recipes", "--plugin", "my_plugin"], terminal_width=200)
+        assert "a plugin" in listed.output, listed.output
+        command = ["train", "--plugin", "my_plugin.py", "--recipe", "first-layer", "--data", "rows.csv", "--steps", "1"]
+        command += [
+            "--columns",
+            "premise=anchor",
+            "--backbone",
+            "model",
+            "--batch-size",
+            "8",
+            "--set",
+            "align_weight=2",
+        ]
+        result = run(app, command)
+        assert result.exit_code == 0, result.output
+        stored = json.loads(Path("runs/train/model/train_config.json").read_text())
+        assert (stored["recipe"], stored["data_columns"]) == ("first-layer", ["premise=anchor"])
+    finally:
+        RECIPES.pop("first-layer", None)
+    assert TrainConfig.read("runs/train/train_config.json").recipe == "own:first-layer"  # where no plugin is
+    missing = run(app, ["recipes", "--plugin", "no_such_plugin"])
+    assert (missing.exit_code, missing.output.count("\n")) == (1, 1)
+    assert "there is no plugin 'no_such_plugin'" in missing.output
+
+
+def test_the_example_runs_outside_the_package(tmp_path):
+    model = tiny_encoder().save(tmp_path / "model")
+    command = [sys.executable, EXAMPLES / "own_parts.py", tmp_path / "run", "4", model]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean over cells") == 4
+    assert {"own:staircase", "own:margin", "own:data"} <= set(
+        json.loads((tmp_path / "run" / "train_config.json").read_text())[name] for name in ("recipe", "loss", "data")
+    )

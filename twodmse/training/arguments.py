@@ -1,0 +1,83 @@
+"""What transformers' Trainer is told of a config: its arguments, the precision, a learning rate for each depth."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import TrainerCallback, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+
+from twodmse.config import TrainConfig
+from twodmse.encoder.backbone import Backbone
+from twodmse.encoder.encoder import Encoder
+from twodmse.names import OWN
+
+
+def training_arguments(
+    config: TrainConfig, encoder: Encoder, callbacks: Sequence[TrainerCallback] = ()
+) -> TrainingArguments:
+    """The Trainer's own settings for a config."""
+    on_cpu = encoder.device.type == "cpu"
+    return TrainingArguments(
+        output_dir=config.out,
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.lr,
+        warmup_steps=round(config.warmup * config.steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch_fused",
+        bf16=wants_bf16(config.precision, on_cpu),
+        fp16=wants_fp16(config.precision, encoder.device.type),
+        use_cpu=on_cpu,
+        seed=config.seed,
+        logging_steps=config.log_every,
+        logging_nan_inf_filter=False,
+        save_steps=config.save_every,
+        save_total_limit=None,  # the oldest go once the newest is whole: see _save_checkpoint
+        eval_strategy="steps" if config.eval_every else "no",
+        eval_steps=config.eval_every or None,
+        metric_for_best_model=f"eval_{config.eval_metric}" if config.eval_every else None,
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=bool(callbacks),
+        report_to=list(config.report_to) or "none",
+        disable_tqdm=True,  # in favour of QuietProgress
+        remove_unused_columns=False,
+        accelerator_config={"split_batches": True, "even_batches": False},
+        ddp_find_unused_parameters=not config.last_layer or config.recipe.startswith(OWN),
+        dataloader_pin_memory=False,
+    )
+
+
+def rate_multiples(backbone: Backbone, first: float) -> dict[nn.Parameter, float]:
+    """Each parameter's multiple of the learning rate: first^((N-n)/(N-1)) in layer n of N, ``first`` outside them."""
+    multiples = dict.fromkeys(backbone.parameters(), first)
+    below_last = max(backbone.num_layers - 1, 1)
+    for depth, layer in enumerate(backbone.layers):
+        multiples |= dict.fromkeys(layer.parameters(), first ** (1 - depth / below_last))
+    return multiples
+
+
+def wants_bf16(precision: str, on_cpu: bool) -> bool:
+    """Whether to train under bfloat16 autocast: ``auto`` does so where the machine computes it natively."""
+    if precision != "auto":
+        return precision == "bf16"
+    return torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def wants_fp16(precision: str, device: str) -> bool:
+    """Whether to train under float16 autocast with scaled losses: ``auto`` does so on a GPU without bfloat16, a T4."""
+    return precision == "auto" and device == "cuda" and not wants_bf16(precision, on_cpu=False)
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Refuse loggers that transformers does not find here.
+
+    Raises:
+        ValueError: naming them and those that are installed.
+    """
+    here = get_available_reporting_integrations()
+    missing = [name for name in names if name not in here]
+    if missing:
+        found = ", ".join(here) or "none"
+        raise ValueError(f"report_to names {', '.join(missing)}, which is not installed: installed here: {found}")
