@@ -162,6 +162,6 @@ def test_of_two_runs_with_one_folder_the_second_is_refused(made, tmp_path):
 
 def test_nothing_to_train_is_refused(made, tmp_path):
     changes = {"recipe": "2dmse", "last_layer": False, "alignment": False, "shallow_weight": 0}
-    with pytest.raises(ValueError, match="nothing is trained"):
+    with pytest.raises(ValueError, match="no layer is left to train"):
         train_encoder(tiny_encoder(layers=2), made[1], config_of(tmp_path / "run", **changes))
     assert list(tmp_path.iterdir()) == []
