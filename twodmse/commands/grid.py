@@ -14,22 +14,25 @@ if TYPE_CHECKING:
 
     from twodmse.encoder.encoder import Encoder
 
+Tasks = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
+        "(the seven with it), files, hub:owner/name for a set of the hub, or mteb:NAME for a task of mteb."
+    ),
+]
+Columns = Annotated[
+    str | None, typer.Option(help="What columns of those tasks are: text_a=sentence1,text_b=sentence2,label=score.")
+]
+
 
 @one_line_errors
 def grid(
     model: Model,
-    tasks: Annotated[
-        str,
-        typer.Option(
-            help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
-            "(the seven with it), files, hub:owner/name for a set of the hub, or mteb:NAME for a task of mteb."
-        ),
-    ] = "mini-sts",
+    tasks: Tasks = "mini-sts",
     data_config: Annotated[str | None, typer.Option(help="Configuration of the tasks that are hub:owner/name.")] = None,
     data_split: Annotated[str | None, typer.Option(help="Split of those tasks; test if not given.")] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="What columns of those tasks are: text_a=sentence1,text_b=sentence2,label=score.")
-    ] = None,
+    columns: Columns = None,
     dims: Annotated[
         str | None, typer.Option(help="Comma-separated, or 'all'. [default: 8,16,32,... and the full one]")
     ] = None,

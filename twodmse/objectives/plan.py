@@ -68,6 +68,11 @@ class Draw:
         return self.rng.choice(self.dims)
 
 
+def doubling(dim: int) -> tuple[int, ...]:
+    """8, 16, 32, ... below ``dim``: the dims of the 2DMSE paper."""
+    return tuple(8 * 2**i for i in range(32) if 8 * 2**i < dim) or (dim,)
+
+
 PlanOf = Callable[[Draw], Plan]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from twodmse.names import unknown
 from twodmse.objectives.every_cell import cascade, cascade_with_teacher, grid, grid_with_teacher
-from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec
+from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec, doubling
 
 BASE_LOSSES = ("auto", "contrastive", "cosent", "angle", "mix")  # of every trained cell, whatever the recipe
 PAIR_WEIGHT = 2.0  # of the preset `grid`, with a teacher: the best found on STS-B validation
@@ -117,11 +117,6 @@ def starbucks(draw: Draw) -> Plan:
         Alignment(cell.layer, cell.dim, draw.N, 0.3, "coordinates", 1.0, False, "alignment") for cell in cells[:-1]
     ]
     return Plan(cells, alignments, {})
-
-
-def doubling(dim: int) -> tuple[int, ...]:
-    """8, 16, 32, ... below ``dim``: the dims of the 2DMSE paper."""
-    return tuple(8 * 2**i for i in range(32) if 8 * 2**i < dim) or (dim,)
 
 
 SWITCHES = {"last_layer": True, "alignment": True, "matryoshka": True, "shallow_weight": 1.0}
