@@ -16,7 +16,8 @@ import typer
 
 Model = Annotated[str, typer.Argument(help="A model: 'bundled' (all-MiniLM-L6-v2), a hub id, or a folder.")]
 Plugin = Annotated[
-    list[str] | None, typer.Option(help="Module, or .py file, that registers recipes of your own; repeatable.")
+    list[str] | None,
+    typer.Option(help="Module or .py file that registers recipes; repeatable. [default: none]"),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 HELD: ContextVar[ExitStack] = ContextVar("held")  # the locks of the command that runs

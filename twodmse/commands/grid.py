@@ -22,7 +22,8 @@ Tasks = Annotated[
     ),
 ]
 Columns = Annotated[
-    str | None, typer.Option(help="What columns of those tasks are: text_a=sentence1,text_b=sentence2,label=score.")
+    str | None,
+    typer.Option(help="What their columns are: a=sentence1,b=sentence2,label=score. [default: none]"),
 ]
 
 
@@ -30,8 +31,8 @@ Columns = Annotated[
 def grid(
     model: Model,
     tasks: Tasks = "mini-sts",
-    data_config: Annotated[str | None, typer.Option(help="Configuration of the tasks that are hub:owner/name.")] = None,
-    data_split: Annotated[str | None, typer.Option(help="Split of those tasks; test if not given.")] = None,
+    data_config: Annotated[str | None, typer.Option(help="Configuration of hub: tasks. [default: none]")] = None,
+    data_split: Annotated[str | None, typer.Option(help="Split of hub: tasks. [default: test]")] = None,
     columns: Columns = None,
     dims: Annotated[
         str | None, typer.Option(help="Comma-separated, or 'all'. [default: 8,16,32,... and the full one]")

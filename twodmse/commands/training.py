@@ -44,7 +44,7 @@ def train(
     data_split: Annotated[str | None, _option("data_split", "Split of a hub: data set; train if not given.")] = None,
     columns: Annotated[
         str | None,
-        typer.Option(help="What columns of a hub: data set or a file are: premise=anchor,hypothesis=positive."),
+        typer.Option(help="What columns of hub: data or a file are: premise=anchor. [default: none]"),
     ] = None,
     backbone: Annotated[str | None, _option("backbone", "Model to start from.")] = None,
     steps: Annotated[int | None, _option("steps", "Optimizer steps.")] = None,
