@@ -147,7 +147,7 @@ def test_a_new_checkpoint_does_not_go_to_keep_damaged_ones_of_later_steps(tmp_pa
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(made, tmp_path, monkeypatch):
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(made, tmp_path, monkeypatch):
     monkeypatch.setattr("twodmse.training.trainer.CellTrainer.train", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train_encoder(tiny_encoder(layers=2), made[1], config_of(tmp_path / "a" / "run"))

@@ -68,7 +68,7 @@ def interrupted(command: str, options: dict[str, Any]) -> str:
     folder = Path(options.get("out") or "runs/train")
     if any(folder.glob("checkpoint-*/complete.json")):
         return f"{how}; finished checkpoints are kept in {folder}, go on with --resume"
-    return f"{how} before the first checkpoint; nothing is kept"
+    return f"{how} before the first checkpoint; no step is kept"
 
 
 def quiet_libraries() -> None:

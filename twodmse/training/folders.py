@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.files import MARK, atomic_file, locked
 from twodmse.training.distributed import is_first
-from twodmse.training.trainer import BEST_FOLDER, CONFIG_FILE, write_config
+from twodmse.training.trainer import CONFIG_FILE, write_config
 
 HISTORY_FILE = "history.csv"
 EVALUATIONS_FILE = "evaluations.csv"
@@ -32,7 +31,7 @@ Facts = dict[Literal["data_sha256", "dims_order_sha256"], Sha256]
 
 @contextmanager
 def held(folder: Path, config: TrainConfig, texts: TextSet, resume: bool) -> Iterator[None]:
-    """Keep other processes out of a run's folder; what fails before its first checkpoint leaves nothing there.
+    """Keep other processes out of a run's folder, and this one out of a folder that is not this run's.
 
     Args:
         folder: of the run.
@@ -48,17 +47,15 @@ def held(folder: Path, config: TrainConfig, texts: TextSet, resume: bool) -> Ite
         return
     with locked(folder):
         check_run_folder(folder, config, resume, texts)
-        fresh = not folder.exists() or not any(folder.iterdir())
-        try:
-            yield
-        except BaseException:
-            made = [*folder.glob("checkpoint-*"), *folder.glob(BEST_FOLDER)]
-            if fresh and folder.is_dir() and not made:
-                for name in (CONFIG_FILE, RUN_FILE, ORDER_FILE):
-                    (folder / name).unlink(missing_ok=True)
-                if not any(folder.iterdir()):
-                    shutil.rmtree(folder)
-            raise
+        yield
+
+
+def forget_start(folder: Path) -> None:
+    """Take away what `write_start` wrote, and the folder if nothing else lies there: a failed start blocks no other."""
+    for name in (CONFIG_FILE, RUN_FILE, ORDER_FILE):
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def check_run_folder(folder: Path, config: TrainConfig, resume: bool, texts: TextSet | None = None) -> None:

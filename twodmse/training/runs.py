@@ -30,6 +30,7 @@ from twodmse.training.folders import (
     HISTORY_FILE,
     check_run_folder,
     check_same_run,
+    forget_start,
     held,
     is_finished,
     stored_order,
@@ -158,10 +159,16 @@ def _train(
     if config.order_dims:
         order = stored_order(folder, encoder.backbone.dim) or best_order(encoder, texts).tolist()
         put_in_order(encoder, teacher, order)
+    trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher, callbacks, evaluator)
+    fresh = is_first() and not (folder.is_dir() and any(folder.iterdir()))
     if is_first():
         write_start(folder, config, texts, order)
-    trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher, callbacks, evaluator)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except BaseException:
+        if fresh and not trainer.state.global_step:
+            forget_start(folder)
+        raise
     encoder.backbone.eval()
     run = Run(encoder, trainer.history(), folder, trainer.evaluations())
     if is_first() and not is_finished(folder):
