@@ -441,8 +441,8 @@ def test_command_takes_the_whole_model_where_no_cell_is_named(model, tmp_path):
         (["--format", "gguf"], ["unknown format 'gguf'", "safetensors, onnx"]),
         (["--int8"], ["int8 needs the format onnx"]),
         (["--grid", "nowhere.csv"], ["nowhere.csv"]),
-        (["--grid", "empty.csv"], ["No columns"]),
-        (["--grid", "other.csv"], ["no column 'task'"]),
+        (["--grid", "empty.csv"], ["empty.csv is empty"]),
+        (["--grid", "other.csv"], ["other.csv is no grid", "lacks task"]),
     ],
 )
 def test_bad_input_is_one_line(args, words, model, tmp_path, monkeypatch):
