@@ -122,3 +122,9 @@ def test_arguments_are_documented_one_a_line(path):
             names = [a.arg for a in [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg] if a]
             names = [name for name in names if name not in ("self", "cls")]
             assert documented_arguments(doc) == names, f"{path.stem}.{node.name}"
+
+
+def test_the_map_names_every_room():
+    drawn = (ROOT / "CONTRIBUTING.md").read_text().partition("```\n")[2].partition("```")[0]
+    rooms = {path.parent.name for path in MODULES if path.parent != ROOT / "twodmse"}
+    assert rooms <= set(drawn.split())
