@@ -1,4 +1,6 @@
+import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -100,10 +102,11 @@ def test_grid_is_timed_against_encoding_once(model, scored, pairs, monkeypatch, 
 
     monkeypatch.setattr(Encoder, "encode", encode)
     monkeypatch.setattr(Encoder, "states", states)
-    table = bench_grid(model, [scored, scored], peer=False, rounds=2)
+    again = str(shutil.copy(scored, Path(scored).with_name("again.csv")))
+    table = bench_grid(model, [scored, again], peer=False, rounds=2)
     distinct = len(set(pairs.columns[0] + pairs.columns[1]))
     assert calls == [distinct] * 6  # two tasks, one pass each of two rounds and one for the memory
-    assert table["task"].tolist() == [scored, scored, "all"]
+    assert table["task"].tolist() == [scored, again, "all"]
     assert table["texts"].tolist() == [distinct, distinct, 2 * distinct]
     assert table["encode_seconds"].tolist() == [2, 2, 4]
     assert table["all_dims_seconds"].tolist() == [3, 3, 6]

@@ -40,7 +40,7 @@ def rows(tmp_path, triplets):
 
 COMMANDS = typer.main.get_command(app).commands
 UNSAID = {"out", "picture", "grid", "sentences", "compare", "published", "max_ms", "max_bytes", "min_spearman"}  # none
-UNSAID |= {"layer", "dim", "set_"}  # their help says what happens without them
+UNSAID |= {"results", "layer", "dim", "set_"}  # their help says what happens without them
 
 
 def shown(name):
@@ -57,7 +57,7 @@ def test_every_command_explains_itself(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_default_is_shown(name):
-    text = shown(name)
+    text = shown(name).replace("- ", "-")  # names are broken at their hyphens
     for option in COMMANDS[name].params:
         if option.param_type_name == "argument" or option.is_flag or option.required or option.name == "help":
             continue
@@ -125,7 +125,7 @@ def test_train_writes_a_model_that_grid_reads(model, rows, scored, tmp_path):
         (["grid", "MODEL", "--dims", "99"], ["dim 99 is out of range", "1..32"]),
         (["grid", "MODEL", "--tasks", "sts99"], ["unknown data set 'sts99'", "sickr"]),
         (["grid", "MODEL", "--tasks", ","], ["no tasks"]),
-        (["grid", "owner/name"], ["owner/name", "could not be reached"]),
+        (["grid", "owner/name"], ["owner/name", "does not answer"]),
         (["grid", "MODEL", "--tasks", "stsb"], ["stsb could not be read from the hub"]),
     ],
 )
