@@ -1,5 +1,6 @@
 """The command line: `twodmse COMMAND --help` explains each command."""
 
+import os
 import signal
 from typing import Annotated
 
@@ -45,7 +46,8 @@ def common(
 
 
 def main() -> None:
-    """Run the command that the arguments name; Ctrl-C and SIGTERM end it with one line."""
+    """Run the command that the arguments name, drawing without a display; Ctrl-C and SIGTERM end it with one line."""
+    os.environ["MPLBACKEND"] = "agg"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     app()

@@ -2,8 +2,8 @@
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -87,8 +87,9 @@ def locked(path: str | Path) -> Iterator[None]:
 
     Raises:
         FileExistsError: at once, if another process holds it.
+        NotADirectoryError: if a folder of its path is a file.
     """
-    path = Path(os.path.realpath(path))
+    path = _followed(path)
     made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
@@ -115,28 +116,33 @@ def atomic_file(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
     """
     target = check_file(path, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=target.suffix)
-    os.close(handle)
-    os.chmod(name, 0o644)
-    try:
-        yield Path(name)
+    work = _hidden(target, target.stem, target.suffix)
+    try:  # from before it is made: an interrupt may come at any line
+        os.close(os.open(work, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        os.chmod(work, 0o644)
+        yield work
         check_file(path, overwrite)
         if overwrite:
-            os.replace(name, target)
+            os.replace(work, target)
         else:
-            _publish(name, target)
+            _publish(work, target)
     finally:
-        Path(name).unlink(missing_ok=True)
+        work.unlink(missing_ok=True)
 
 
-def _publish(name: str, target: Path) -> None:
+def _hidden(target: Path, stem: str, suffix: str = "") -> Path:
+    """A path beside ``target`` that nothing has yet."""
+    return target.with_name(f".{stem}-{secrets.token_hex(4)}{suffix}")
+
+
+def _publish(work: Path, target: Path) -> None:
     """Give a finished file its name unless that is taken by now."""
     try:
-        os.link(name, target)
+        os.link(work, target)
     except FileExistsError:
         raise FileExistsError(f"{target} appeared meanwhile and was left as it is: choose another name") from None
     except OSError:  # a file system without hard links
-        os.replace(name, target)
+        os.replace(work, target)
 
 
 @contextmanager
@@ -148,23 +154,21 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """
     target = check_folder(path, overwrite)
     with locked(target):
-        work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
-        work.chmod(0o755)
-        try:
+        work = _hidden(target, target.name)
+        old = Path(f"{work}.old")
+        try:  # from before it is made: an interrupt may come at any line
+            work.mkdir()
+            work.chmod(0o755)
             yield work
             check_folder(path, overwrite)
-            old = Path(f"{work}.old")
             if target.exists():
                 os.replace(target, old)
-            try:
-                os.replace(work, target)
-            except OSError:
-                if old.exists():
-                    os.replace(old, target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
+            os.replace(work, target)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            if old.exists() and not target.exists():
+                os.replace(old, target)
+            for remains in (old, work):
+                shutil.rmtree(remains, ignore_errors=True)
 
 
 def fresh_folder(path: str | Path) -> Path:

@@ -72,8 +72,7 @@ def interrupted(command: str, options: dict[str, Any]) -> str:
 
 
 def quiet_libraries() -> None:
-    """Show our own log lines and none of the libraries', and draw without a display."""
-    os.environ["MPLBACKEND"] = "agg"
+    """Show our own log lines and none of the libraries'."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.basicConfig(format="%(message)s", level=logging.ERROR)
     logging.getLogger("twodmse").setLevel(logging.WARNING)
