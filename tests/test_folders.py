@@ -62,6 +62,7 @@ def test_a_finished_run_resumed_changes_nothing(made, run):
         (lambda run: (run / "train_config.json").write_text("[]") and {}, r"train_config\.json is"),
         (lambda run: (run / "train_config.json").unlink() or {}, "holds no run to resume: there is checkpoint-2"),
         (lambda run: (run / "run.json").write_text("{}") and {}, "other data"),
+        (lambda run: (run / "run.json").unlink() or {}, r"has no run\.json.*another --out"),
         (lambda run: (run / "run.json").write_text('{"a": 1}') and {}, r"run\.json"),
         (lambda run: [shutil.rmtree(p) for p in run.glob("checkpoint-*")] and {}, "finished and its checkpoints are"),
     ],
@@ -72,6 +73,50 @@ def test_what_is_not_this_run_is_refused_untouched(made, run, change, message):
     with pytest.raises((ValueError, FileExistsError), match=message):
         resume(run, made[1], **changes)
     assert contents(run) == before
+
+
+@pytest.mark.parametrize("name", ["model", "best"])
+def test_what_a_user_put_into_a_model_of_an_unfinished_run_is_refused_before_the_work(made, run, name):
+    (run / "model").rename(run / name)
+    (run / name / "train_config.json").unlink()
+    (run / name / "drafts").mkdir()
+    (run / name / "drafts" / "notes.txt").write_text("mine")
+    before = contents(run)
+    with pytest.raises(FileExistsError, match=r"holds drafts/notes\.txt, .*move it, or choose another folder"):
+        resume(run, made[1])
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("left", [["run.json"], ["run.json", "dims_order.json", ".train_config-0a1b2c3d.json"]])
+def test_a_run_killed_as_it_began_begins_anew(made, tmp_path, left):
+    (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / "run" / name).write_text("")
+    changes = {"steps": 1, "order_dims": True}
+    assert resume(tmp_path / "run", made[1], **changes).folder == tmp_path / "run"
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_user_put_into_a_checkpoint_stays_when_it_goes(run, whole):
+    checkpoint = run / "checkpoint-2"
+    (checkpoint / "notes.txt").write_text("mine")
+    if not whole:
+        (checkpoint / "complete.json").unlink()
+    keep_newest(run, 1)
+    assert list(contents(checkpoint).values()) == [b"mine"]
+    keep_newest(run, 1)
+    assert [p.parent.name for p in run.glob("checkpoint-*/optimizer.pt")] == ["checkpoint-4"]
+
+
+def test_what_a_user_put_where_a_checkpoint_is_written_anew_stays_too(made, run):
+    shutil.rmtree(run / "model")
+    for name in ("complete.json", "model.safetensors"):
+        (run / "checkpoint-4" / name).unlink()
+    (run / "checkpoint-4" / "notes.txt").write_text("mine")
+    resume(run, made[1], keep=1)
+    assert (run / "checkpoint-4" / "notes.txt").read_text() == "mine"
+    assert fault(run / "checkpoint-4", tiny_encoder(layers=2).backbone) is None
+    assert "notes.txt" not in json.loads((run / "checkpoint-4" / "complete.json").read_text())
 
 
 def test_other_data_are_refused(made, run):

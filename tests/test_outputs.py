@@ -1,6 +1,8 @@
 """What is written: never over what somebody else made, never by two at once, and nothing half-written is left."""
 
+import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -89,6 +91,36 @@ def test_a_folder_of_somebody_else_is_never_replaced(tmp_path, model):
         tiny_encoder().save(tmp_path / "own", overwrite=True)
     assert run("export", model, "--out", tmp_path / "own", "--overwrite").exit_code == 1
     assert names(tmp_path / "own") == ["model.safetensors", "thesis.txt"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("name", ["notes.txt", ".git/HEAD", "1_Pooling/config.json.bak", "link"])
+def test_what_a_user_added_to_a_model_of_ours_is_never_removed(tmp_path, model, name, listed):
+    mark = json.loads((model / "twodmse.json").read_text())
+    assert {"model.safetensors", "1_Pooling/config.json", "tokenizer.json"} <= set(mark["files"])
+    if not listed:  # as written before there were lists
+        (model / "twodmse.json").write_text(json.dumps({k: v for k, v in mark.items() if k != "files"}))
+    tiny_encoder().save(model, overwrite=True)
+    if not listed:
+        (model / "twodmse.json").write_text("[]")
+    (model / name).parent.mkdir(exist_ok=True)
+    (model / name).symlink_to("..") if name == "link" else (model / name).write_text("mine")
+    before = sorted(model.rglob("*"))
+    with pytest.raises(FileExistsError, match=f"holds {re.escape(name)}, .*move it, or choose another folder"):
+        tiny_encoder(layers=2).save(model, overwrite=True)
+    result = run("export", "bundled", "--layer", 1, "--out", model, "--overwrite")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert sorted(model.rglob("*")) == before
+
+
+@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+def test_an_export_lists_all_of_its_files_and_can_be_replaced(tmp_path, model, form):
+    for _ in range(2):
+        assert run("export", model, "--out", tmp_path / "e", "--format", form, "--overwrite").exit_code == 0
+    files = [p.relative_to(tmp_path / "e").as_posix() for p in (tmp_path / "e").rglob("*") if p.is_file()]
+    assert sorted(files) == sorted(
+        ["twodmse.json", *json.loads((tmp_path / "e" / "twodmse.json").read_text())["files"]]
+    )
 
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path):

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-MARK = "twodmse.json"  # lies in every model folder that this package wrote; no other folder is ever replaced
+MARK = "twodmse.json"  # lies in every model folder that this package wrote, and lists what it wrote there
+LISTED = "files"  # the list's name in it
+# What a model folder of ours may hold, where its mark has no list, or none yet.
+USUAL = re.compile(
+    r"twodmse\.json|train_config\.json|README\.md|modules\.json|(generation_)?config\.json|chat_template\.jinja"
+    r"|(config_sentence_transformers|sentence_bert_config)\.json|(1_Pooling|2_Dense)/config\.json"
+    r"|(2_Dense/)?model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|onnx/model(_quantized)?\.onnx"
+    r"|(tokenizer(_config)?|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt|(spiece|tokenizer)\.model"
+    r"|sentencepiece\.bpe\.model"
+)
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".eps", ".ps")
 
 
@@ -41,7 +51,7 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
 
     Raises:
         FileExistsError: if there is a file, or a folder that holds anything and may not be replaced: ``overwrite`` is
-            false, or this package did not write it.
+            false, this package did not write it, or somebody put a file into it.
         NotADirectoryError: if a folder of its path is a file.
     """
     target = _followed(path)
@@ -55,7 +65,46 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
                 f"{path} holds files but no model that twodmse wrote (it has no {MARK}), so it is not replaced: "
                 "choose another folder"
             )
+        others = strangers(target, written(target))
+        if others:
+            raise FileExistsError(
+                f"{path} holds {others[0]}, which is not among what twodmse wrote there: move it, or choose another "
+                "folder"
+            )
     return target
+
+
+def written(folder: Path) -> Callable[[str], Any]:
+    """Says of a name in a model folder whether this package wrote it: by the list in its mark, where it has one."""
+    try:
+        names = json.loads((folder / MARK).read_text(encoding="utf-8"))[LISTED]
+        return {MARK, *names}.__contains__
+    except (OSError, ValueError, LookupError, TypeError):
+        return USUAL.fullmatch
+
+
+def strangers(folder: Path, ours: Callable[[str], Any]) -> list[str]:
+    """The names of all files and links in a folder, and in those inside it, that are not ours."""
+    found = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return sorted(name for name in (path.relative_to(folder).as_posix() for path in found) if not ours(name))
+
+
+def remove(folder: Path, ours: Callable[[str], Any]) -> list[str]:
+    """Delete what is ours in a folder, and the folder unless something is left; returns the names of what is."""
+    if not folder.is_dir():
+        return []
+    kept = strangers(folder, ours)
+    if not kept:
+        shutil.rmtree(folder)
+        return kept
+    for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before the folder
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            with suppress(OSError):  # not empty
+                path.rmdir()
+        elif name not in kept:
+            path.unlink()
+    return kept
 
 
 def check_picture(path: str | Path) -> None:
@@ -160,6 +209,7 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             work.mkdir()
             work.chmod(0o755)
             yield work
+            _list_files(work)
             check_folder(path, overwrite)
             if target.exists():
                 os.replace(target, old)
@@ -169,6 +219,15 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
                 os.replace(old, target)
             for remains in (old, work):
                 shutil.rmtree(remains, ignore_errors=True)
+
+
+def _list_files(folder: Path) -> None:
+    """Write into a folder's mark, if it has one, what else lies in the folder: all of it is ours."""
+    mark = folder / MARK
+    if mark.is_file():
+        said = json.loads(mark.read_text(encoding="utf-8"))
+        names = strangers(folder, {MARK}.__contains__)
+        mark.write_text(json.dumps(said | {LISTED: names}, indent=2) + "\n", encoding="utf-8")
 
 
 def fresh_folder(path: str | Path) -> Path:

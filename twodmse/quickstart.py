@@ -1,6 +1,5 @@
 """The main job in one call: train the baseline, 2dmse and grid on the bundled corpus, and compare their grids."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ from twodmse.config import PRESETS, TrainConfig
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import sts_grid
 from twodmse.files import fresh_folder, write_figure, write_table
+from twodmse.training.checkpoints import discard
 from twodmse.training.runs import train
 
 STEPS = 70
@@ -56,7 +56,7 @@ def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] =
         histories.append(run.history.assign(recipe=recipe))
         grids[recipe] = sts_grid(run.encoder, ["mini-sts"], dims)
         for checkpoint in run.folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)  # the run is done, and its model lies beside them
+            discard(checkpoint)  # the run is done, and its model lies beside them
     write_table(pd.concat(histories, ignore_index=True), folder / "history.csv")
     grid = pd.concat([table.assign(model=name) for name, table in grids.items()], ignore_index=True)
     write_table(grid, folder / "grid.csv")

@@ -16,6 +16,7 @@ from torch import nn
 
 from twodmse.encoder.pooling import POOLINGS
 from twodmse.encoder.storage import OWN_CONFIG, POOLING_NAMES, Layout
+from twodmse.files import LISTED
 
 # sentence-transformers' own order: the first of these that is there is read.
 LENGTH_FILES = tuple(
@@ -156,7 +157,9 @@ def read_folder(folder: Path) -> Settings:
         ValueError: for a setting or a module that this package cannot reproduce, by name.
         FileNotFoundError: if it is no model folder.
     """
-    own = read_settings(folder / OWN_CONFIG, OWN, tuple(OWN)) if (folder / OWN_CONFIG).is_file() else {}
+    path = folder / OWN_CONFIG
+    own = read_settings(path, OWN | {LISTED: ANY}, tuple(OWN)) if path.is_file() else {}
+    own.pop(LISTED, None)
     plain = Settings(Layout(**own), folder, None)
     found = _read_modules(folder) if (folder / "modules.json").is_file() else plain
     if not (found.weights / "config.json").is_file():
@@ -167,7 +170,7 @@ def read_folder(folder: Path) -> Settings:
         said = getattr(found.layout, name)
         if said not in (None, own[name]):
             raise ValueError(
-                f"{folder / OWN_CONFIG} sets {name!r} to {own[name]!r}, the files beside it to {said!r}: "
+                f"{path} sets {name!r} to {own[name]!r}, the files beside it to {said!r}: "
                 f"delete {OWN_CONFIG} if another program has written the folder since"
             )
     return found._replace(layout=found.layout._replace(**own))

@@ -2,7 +2,7 @@
 
 A folder this package writes is a sentence-transformers model: transformer, pooling, a linear module if the encoder has
 one or keeps fewer coordinates than it has (then the first d rows of the identity), and normalisation. It loads there
-and gives the same vectors. ``twodmse.json`` beside them says the same in this package's words.
+and gives the same vectors. ``twodmse.json`` beside them says the same in this package's words, and what it wrote there.
 """
 
 import copy

@@ -5,8 +5,9 @@ import json
 import logging
 import math
 import random
-import shutil
+import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,16 +20,22 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_pt_utils import safe_globals
 
 from twodmse.checked import Sha256, Text, read_json
-from twodmse.files import atomic_file
+from twodmse.files import atomic_file, remove, strangers, written
 
 MANIFEST = "complete.json"
+Manifest = Annotated[dict[Text, Sha256], Field(min_length=1)]
+# What the Trainer writes beside the model, and what is left of a file that was being written.
+TRAINERS = re.compile(
+    r"complete\.json|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json|training_args\.bin"
+    r"|\.[a-z_]+-[0-9a-f]{8}\.json"
+)
 log = logging.getLogger(__name__)
 
 
-def mark_complete(folder: Path) -> None:
-    """Write the manifest of a checkpoint whose files are all there."""
-    names = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    manifest = {str(p.relative_to(folder)): _sha256(p) for p in names}
+def mark_complete(folder: Path, others: Sequence[str] = ()) -> None:
+    """Write the manifest of a checkpoint whose files are all there; ``others`` in it are not ours."""
+    names = strangers(folder, {MANIFEST, *others}.__contains__)
+    manifest = {name: _sha256(folder / name) for name in names}
     with atomic_file(folder / MANIFEST) as path:
         path.write_text(json.dumps(manifest, indent=2) + "\n")
 
@@ -43,7 +50,7 @@ def fault(folder: Path, backbone: nn.Module | None = None) -> str | None:
     if not (folder / MANIFEST).is_file():
         return "it was cut short: its list of files is missing"
     try:
-        manifest = read_json(folder / MANIFEST, Annotated[dict[Text, Sha256], Field(min_length=1)])
+        manifest = read_json(folder / MANIFEST, Manifest)
     except ValueError:
         return "its list of files is damaged"
     missing = [name for name in NEEDED if name not in manifest]
@@ -134,7 +141,23 @@ def keep_newest(folder: Path, number: int, newest: int | None = None) -> None:
     """
     found = sorted((p for p in folder.glob("checkpoint-*") if _is_checkpoint(p)), key=step_of)
     for checkpoint in [p for p in found if newest is None or step_of(p) <= newest][:-number]:
-        shutil.rmtree(checkpoint)
+        discard(checkpoint)
+
+
+def discard(checkpoint: Path) -> list[str]:
+    """Delete what training wrote into a checkpoint, and the folder unless somebody put more into it.
+
+    Returns:
+        The names of files that stay.
+    """
+    try:
+        ours = {MANIFEST, *read_json(checkpoint / MANIFEST, Manifest)}.__contains__
+    except (ValueError, OSError):  # cut short, or damaged
+
+        def ours(name: str) -> Any:
+            return written(checkpoint)(name) or TRAINERS.fullmatch(name)
+
+    return remove(checkpoint, ours)
 
 
 def step_of(checkpoint: Path) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +13,16 @@ from pydantic import Field
 from twodmse.checked import Sha256, read_json
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
-from twodmse.files import MARK, atomic_file, locked
+from twodmse.files import MARK, atomic_file, check_folder, locked, remove
 from twodmse.training.distributed import is_first
-from twodmse.training.trainer import CONFIG_FILE, write_config
+from twodmse.training.trainer import BEST_FOLDER, CONFIG_FILE, MODEL_FOLDER, write_config
 
 HISTORY_FILE = "history.csv"
 EVALUATIONS_FILE = "evaluations.csv"
 ORDER_FILE = "dims_order.json"
 RUN_FILE = "run.json"
+# What a run writes as it begins, and what is left of such a file that was being written.
+START = re.compile(r"(dims_order|run|train_config)\.json|\.(dims_order|run|train_config)-[0-9a-f]{8}\.json")
 # Settings that a resumed run may change: they only say what is stored, looked at and shown.
 FREE = ("out", "keep", "save_every", "log_every", "report_to", "logging_dir")
 FREE += ("eval_every", "eval_data", "eval_cells", "eval_metric")
@@ -52,10 +55,7 @@ def held(folder: Path, config: TrainConfig, texts: TextSet, resume: bool) -> Ite
 
 def forget_start(folder: Path) -> None:
     """Take away what `write_start` wrote, and the folder if nothing else lies there: a failed start blocks no other."""
-    for name in (CONFIG_FILE, RUN_FILE, ORDER_FILE):
-        (folder / name).unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    remove(folder, START.fullmatch)
 
 
 def check_run_folder(folder: Path, config: TrainConfig, resume: bool, texts: TextSet | None = None) -> None:
@@ -68,8 +68,10 @@ def check_run_folder(folder: Path, config: TrainConfig, resume: bool, texts: Tex
         texts: its data; None leaves them unchecked.
 
     Raises:
-        FileExistsError: if the folder holds anything and this is not a resumed run, or holds no run.
-        ValueError: if it holds a run with other settings or on other data, or a finished one without checkpoints.
+        FileExistsError: if the folder holds anything and this is not a resumed run, or holds no run, or if somebody put
+            a file into a model folder that is to be replaced.
+        ValueError: if it holds a run with other settings or on other data, or a finished one without checkpoints, or
+            nothing that says on which data it ran.
     """
     if not is_first():
         return
@@ -80,21 +82,38 @@ def check_run_folder(folder: Path, config: TrainConfig, resume: bool, texts: Tex
         return
     if not resume:
         raise FileExistsError(f"{folder} exists and is not empty: choose another --out, or go on from it with --resume")
+    if CONFIG_FILE not in holds and all(map(START.fullmatch, holds)):
+        return  # it was stopped while it began: nothing is lost if it begins anew
     if CONFIG_FILE not in holds:
         names = ", ".join(holds[:5])
         raise FileExistsError(
             f"{folder} holds no run to resume: there is {names}, but no {CONFIG_FILE}; nothing was changed"
         )
     check_same_run(folder, config)
-    if texts is not None and (folder / RUN_FILE).is_file():
-        facts = read_json(folder / RUN_FILE, Facts)
-        if facts.get("data_sha256") != texts.sha256():
-            raise ValueError(f"{folder} belongs to a run on other data than the {len(texts)} rows of {texts.name}")
+    check_same_data(folder, texts)
     if is_finished(folder) and not any(folder.glob("checkpoint-*")):
         raise ValueError(
             f"the run in {folder} is finished and its checkpoints are gone, so there is nothing to resume: "
-            f"its model is {folder / 'model'}"
+            f"its model is {folder / MODEL_FOLDER}"
         )
+    for name in (MODEL_FOLDER, BEST_FOLDER):
+        if not is_finished(folder):
+            check_folder(folder / name, overwrite=True)
+
+
+def check_same_data(folder: Path, texts: TextSet | None) -> None:
+    """Refuse to resume on other data than those that a folder's run began on; None is any, if the folder says which.
+
+    Raises:
+        ValueError: also if nothing says which data those were.
+    """
+    if not (folder / RUN_FILE).is_file():
+        raise ValueError(
+            f"{folder} has no {RUN_FILE}, which says on which data the run began, so nothing can go on from it: start "
+            f"anew in another --out, with its newest checkpoint or {folder / MODEL_FOLDER} as --backbone"
+        )
+    if texts is not None and read_json(folder / RUN_FILE, Facts).get("data_sha256") != texts.sha256():
+        raise ValueError(f"{folder} belongs to a run on other data than the {len(texts)} rows of {texts.name}")
 
 
 def check_same_run(folder: Path, config: TrainConfig) -> None:
@@ -113,8 +132,8 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run has written its model, which it does last but for the config beside it."""
-    return (folder / "model" / MARK).is_file() and (folder / "model" / CONFIG_FILE).is_file()
+    """Whether a run has written its model, which it does last."""
+    return (folder / MODEL_FOLDER / MARK).is_file() and (folder / MODEL_FOLDER / CONFIG_FILE).is_file()
 
 
 def stored_order(folder: Path, dim: int) -> list[int] | None:
@@ -127,10 +146,10 @@ def stored_order(folder: Path, dim: int) -> list[int] | None:
     Raises:
         ValueError: if the file is gone, or holds anything but this run's order.
     """
-    path, facts = folder / ORDER_FILE, {}
-    if (folder / RUN_FILE).is_file():
-        facts = read_json(folder / RUN_FILE, Facts)
-    expected = facts.get("dims_order_sha256")
+    if not (folder / CONFIG_FILE).is_file():  # it did not get as far as to say what the order is for
+        return None
+    path = folder / ORDER_FILE
+    expected = read_json(folder / RUN_FILE, Facts).get("dims_order_sha256")
     if not path.is_file():
         if expected is not None:
             raise ValueError(f"{path} is missing: without it the run cannot go on")
@@ -144,9 +163,8 @@ def stored_order(folder: Path, dim: int) -> list[int] | None:
 
 
 def write_start(folder: Path, config: TrainConfig, texts: TextSet, order: Sequence[int] | None) -> None:
-    """Write what a run goes on with: its settings, the order of its coordinates, and the hashes of data and order."""
+    """Write what a run goes on with: hashes of data and order, the order of its coordinates, and last its settings."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_config(folder, config)
     facts = {"data_sha256": texts.sha256()}
     if order is not None:
         facts["dims_order_sha256"] = hash_of(order)
@@ -154,6 +172,7 @@ def write_start(folder: Path, config: TrainConfig, texts: TextSet, order: Sequen
             path.write_text(json.dumps(list(order)) + "\n")
     with atomic_file(folder / RUN_FILE) as path:
         path.write_text(json.dumps(facts, indent=2) + "\n")
+    write_config(folder, config)
 
 
 def hash_of(order: Sequence[int]) -> str:

@@ -37,7 +37,7 @@ from twodmse.training.folders import (
     write_start,
 )
 from twodmse.training.ordering import best_order, reorder
-from twodmse.training.trainer import CellTrainer, set_dropout, write_config
+from twodmse.training.trainer import MODEL_FOLDER, CellTrainer, set_dropout, write_model
 from twodmse.training.validation import Evaluator, cell_evaluator
 
 OwnLoss = Callable[[Sequence[Tensor], Tensor | None], Tensor]
@@ -145,7 +145,7 @@ def _train(
         check_same_run(checkpoint, config)
         if is_finished(folder) and step_of(checkpoint) == config.steps:
             tables = [pd.read_csv(path) if path.is_file() else pd.DataFrame() for path in _tables(folder)]
-            return Run(Encoder.load(folder / "model"), tables[0], folder, tables[1])
+            return Run(Encoder.load(folder / MODEL_FOLDER), tables[0], folder, tables[1])
     check_loggers(config.report_to)
     teacher = Encoder.load(config.teacher) if config.teacher is not None else None
     set_dropout(encoder.backbone, config.dropout)
@@ -176,8 +176,7 @@ def _train(
         write_table(run.history, history)
         if config.eval_every:
             write_table(run.evaluations, evaluations)
-        encoder.save(folder / "model", overwrite=True)
-        write_config(folder / "model", config)
+        write_model(encoder, folder / MODEL_FOLDER, config)
     return run
 
 

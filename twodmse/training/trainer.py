@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,13 @@ from twodmse.objectives.objective import Base, objective
 from twodmse.objectives.recipes import Recipe
 from twodmse.training.arguments import rate_multiples, training_arguments, wants_bf16
 from twodmse.training.batches import Collator, DistinctBatches
-from twodmse.training.checkpoints import keep_newest, mark_complete
+from twodmse.training.checkpoints import discard, keep_newest, mark_complete
 from twodmse.training.distributed import gather_rows, whole_gradient
 from twodmse.training.gradcache import cached_step, return_large_blocks
 from twodmse.training.validation import Evaluator
 
 CONFIG_FILE = "train_config.json"
-BEST_FOLDER = "best"
+MODEL_FOLDER, BEST_FOLDER = "model", "best"  # of a run
 
 
 class NotFiniteError(ValueError):
@@ -178,9 +177,7 @@ class CellTrainer(Trainer):
         """Keep the model in ``best`` where its score is the highest so far."""
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best and self.args.should_save:
-            with atomic_folder(Path(self.args.output_dir) / BEST_FOLDER, overwrite=True) as folder:
-                self.encoder.write(folder)
-                write_config(folder, self.config)
+            write_model(self.encoder, Path(self.args.output_dir) / BEST_FOLDER, self.config)
         return is_best
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -205,16 +202,15 @@ class CellTrainer(Trainer):
         """
         run = Path(self.args.output_dir)
         folder = run / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:
-            shutil.rmtree(folder, ignore_errors=True)  # the remains of a run that was killed while saving
+        others = discard(folder) if self.args.should_save else []  # the remains of a run that was killed while saving
         self.accelerator.wait_for_everyone()
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                mark_complete(folder)
+                mark_complete(folder, others)
         except Exception as error:  # a full disk has another kind in each writer: safetensors', torch's, Python's
-            shutil.rmtree(folder, ignore_errors=True)
+            discard(folder)
             raise OSError(
                 f"{folder} could not be written ({error}): make room, then go on with --resume; "
                 "the checkpoints before it are kept"
@@ -272,6 +268,13 @@ def set_dropout(backbone: Backbone, p: float | None) -> None:
             module.p = p
         if isinstance(getattr(module, "dropout_prob", None), float):
             module.dropout_prob = p
+
+
+def write_model(encoder: Encoder, folder: Path, config: TrainConfig) -> None:
+    """Write a model and the config that made it, in place of an earlier one."""
+    with atomic_folder(folder, overwrite=True) as work:
+        encoder.write(work)
+        write_config(work, config)
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:
