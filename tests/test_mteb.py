@@ -20,8 +20,8 @@ from sentence_transformers import SentenceTransformer  # noqa: E402
 
 from twodmse.cli import app  # noqa: E402
 from twodmse.data.sets import TextSet  # noqa: E402
+from twodmse.evaluation import mteb_grid  # noqa: E402
 from twodmse.evaluation.grid import pairs_grid  # noqa: E402
-from twodmse.evaluation.mteb_cells import mteb_grid  # noqa: E402
 
 TEXTS = sentences(160, seed=5)
 GOLD = np.linspace(0, 5, 40)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder
+from filelock import FileLock
 from torch.testing import assert_close
 
 from twodmse.data.sets import TextSet
@@ -60,7 +61,10 @@ DIMS = (4, 8, 16, 24, DIM)
 def installed(package, version):
     """The folder that holds one version of a package, alone; installed once."""
     folder = HOME / f"{package}-{version}"
-    if not folder.is_dir():
+    HOME.mkdir(exist_ok=True)
+    with FileLock(HOME / ".lock"):  # another run of the tests may be installing it
+        if folder.is_dir():
+            return folder
         wanted = ["--quiet", "--disable-pip-version-check", "--no-deps", "--target"]
         with atomic_folder(folder) as work:
             command = [sys.executable, "-m", "pip", "install", *wanted, str(work), f"{package}=={version}"]
