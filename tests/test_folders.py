@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,11 +129,14 @@ def test_other_data_are_refused(made, run):
 def test_a_folder_that_is_no_run_stays_as_it_is(made, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "thesis.txt").write_text("mine")
-    (tmp_path / "history.csv").write_text("mine")
+    (tmp_path / "dims_order.json").write_text("mine")
     before = contents(tmp_path)
-    with pytest.raises(FileExistsError, match=r"no run to resume: there is history\.csv, model"):
+    with pytest.raises(FileExistsError, match=r"no run to resume: there is dims_order\.json, model"):
         resume(tmp_path, made[1])
-    assert contents(tmp_path) == before
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(FileExistsError, match=r"no run to resume: there is dims_order\.json, but"):
+        resume(tmp_path, made[1])
+    assert before.items() >= contents(tmp_path).items() == {Path("dims_order.json"): b"mine"}.items()
 
 
 @pytest.mark.parametrize("content", ["null", "{}", "[1, 0]", "[NaN]", "[[0]]", "[0.5]", "", "REVERSED", None])

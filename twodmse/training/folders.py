@@ -82,7 +82,7 @@ def check_run_folder(folder: Path, config: TrainConfig, resume: bool, texts: Tex
         return
     if not resume:
         raise FileExistsError(f"{folder} exists and is not empty: choose another --out, or go on from it with --resume")
-    if CONFIG_FILE not in holds and all(map(START.fullmatch, holds)):
+    if CONFIG_FILE not in holds and all(map(START.fullmatch, holds)) and (RUN_FILE in holds or ORDER_FILE not in holds):
         return  # it was stopped while it began: nothing is lost if it begins anew
     if CONFIG_FILE not in holds:
         names = ", ".join(holds[:5])
@@ -165,13 +165,12 @@ def stored_order(folder: Path, dim: int) -> list[int] | None:
 def write_start(folder: Path, config: TrainConfig, texts: TextSet, order: Sequence[int] | None) -> None:
     """Write what a run goes on with: hashes of data and order, the order of its coordinates, and last its settings."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {"data_sha256": texts.sha256()}
-    if order is not None:
-        facts["dims_order_sha256"] = hash_of(order)
-        with atomic_file(folder / ORDER_FILE) as path:
-            path.write_text(json.dumps(list(order)) + "\n")
+    facts = {"data_sha256": texts.sha256()} | ({} if order is None else {"dims_order_sha256": hash_of(order)})
     with atomic_file(folder / RUN_FILE) as path:
         path.write_text(json.dumps(facts, indent=2) + "\n")
+    if order is not None:
+        with atomic_file(folder / ORDER_FILE) as path:
+            path.write_text(json.dumps(list(order)) + "\n")
     write_config(folder, config)
 
 
