@@ -3,10 +3,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import DIM, LAYERS, tiny_encoder
+from conftest import DIM, LAYERS, sentences, tiny_encoder
 from typer.testing import CliRunner
 
 from twodmse import Encoder
@@ -147,6 +148,32 @@ def test_the_loop_of_a_user_gives_the_same_scores(model, scored, clock, monkeypa
     assert ours.max() - ours.min() > 1  # cells differ: agreement says something
 
 
+def test_encoding_is_timed_beside_sentence_transformers(model, clock, monkeypatch, tmp_path):
+    peers = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers (the extra 'peers')")
+    for kind, seconds in ((Encoder, 2), (peers.SentenceTransformer, 3)):
+        real, wait = kind.encode, tick(clock, seconds)
+        monkeypatch.setattr(kind, "encode", lambda *a, real=real, wait=wait, **k: (wait(), real(*a, **k))[1])
+    (tmp_path / "t.txt").write_text("\n".join([*sentences(70), "a dog", "a dog"]))
+    command = ["bench", "encode", model, "--peer", "--texts", str(tmp_path / "t.txt"), "--rounds", "2"]
+    result = runner.invoke(app, [*command, "--out", str(tmp_path / "o.csv")])
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "o.csv")
+    assert table["layer"].tolist() == [1, 2, 3, 4]
+    assert table["texts"].tolist() == [71] * 4  # distinct
+    assert table["twodmse"].tolist() == pytest.approx([71 / 2] * 4)
+    assert table["sentence_transformers"].tolist() == pytest.approx([71 / 3] * 4)
+    assert table["speed_up"].tolist() == pytest.approx([1.5] * 4)
+    assert (table["difference"] < 1e-5).all()  # both are cut at the same layer
+    encoder = Encoder.load(model)
+    assert np.abs(encoder.encode(["a dog"], 1) - encoder.encode(["a dog"], 4)).max() > 1e-2
+
+
+def test_texts_without_a_peer_are_refused():
+    result = runner.invoke(app, ["bench", "encode", "--texts", "t.txt"])
+    assert result.exit_code == 1
+    assert "--texts is for encode --peer" in result.stderr
+
+
 def test_each_recipe_takes_a_step_of_each_batch(model, rows, monkeypatch, clock):
     real = bench._our_step
     seen = {}
@@ -250,9 +277,10 @@ def test_bench_train_passes_its_options_on(model, monkeypatch):
     assert result.exit_code == 0, result.output
     every = tuple(RECIPES)
     assert given == {"recipes": every, "data": "mini-nli", "backbone": model, "peer": False, "steps": 3}
+    del given["peer"]
     assert result.output.split() == ["name", "seconds", "full", "1.5"]
     assert run("train", model, "--recipes", "mrl, full", "--data", "a.csv").exit_code == 0
-    assert (given["recipes"], given["data"], given["peer"]) == (["mrl", "full"], "a.csv", True)
+    assert (given["recipes"], given["data"], "peer" in given) == (["mrl", "full"], "a.csv", False)
 
 
 def test_bench_says_what_is_wrong(model):

@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
+from twodmse.commands.encode import texts_of
 from twodmse.commands.grid import mteb_names, scored
 from twodmse.names import parse_names
 
@@ -31,18 +32,22 @@ def bench(
     ],
     model: Model = "bundled",
     tasks: Annotated[
-        str, typer.Option(help="For grid, comma-separated: mini-sts, stsb, ..., 'paper' (the seven sets), or files.")
+        str, typer.Option(help="For grid and encode --peer: mini-sts, stsb, ..., 'paper' (the seven sets), or files.")
     ] = "mini-sts",
     recipes: Annotated[
         str, typer.Option(help="For train, comma-separated, the unit of the ratios first; 'all' is every recipe.")
     ] = "all",
     data: Annotated[str, typer.Option(help="For train: mini-nli, all-nli, or a file of triplets.")] = "mini-nli",
     peer: Annotated[
-        bool, typer.Option("--peer/--no-peer", help="For train and grid: time sentence-transformers beside it.")
-    ] = True,
+        bool | None,
+        typer.Option("--peer/--no-peer", help="Time sentence-transformers too. [default: for train and grid]"),
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="For encode --peer: a file of texts, as `encode` takes. [default: the tasks']")
+    ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="Rounds that count. [default: 10 for train, 5 for encode, 1 for grid, 15 for costs]"),
+        typer.Option(min=1, help="Rounds that count. [default: train 10, encode 5, with --peer 3, grid 1, costs 15]"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write, unrounded.")] = None,
     overwrite: Overwrite = False,
@@ -51,36 +56,59 @@ def bench(
 
     train: seconds of a training step of each recipe, and of sentence-transformers' Matryoshka2dLoss.
     encode: seconds of a long batch at each layer n, against the share n/N of the last layer's time.
+    encode --peer: texts a second at each layer, of this package and of sentence-transformers' encode, and the largest
+    difference of their vectors.
     grid: seconds of the grid of every layer x every dim against encoding the texts once, and of a grid of six dims
     against the loop over cells that a sentence-transformers user writes; peak memory; the largest difference of scores.
     costs: time of one text and of many, memory, parameters and bytes on disk at each layer.
 
     Example: twodmse bench grid bundled --tasks mini-sts --out bench.csv
     """
-    from twodmse.efficiency import bench as benches
-    from twodmse.efficiency.costs import layer_costs
-    from twodmse.efficiency.timing import processor
-    from twodmse.encoder.encoder import Encoder
     from twodmse.files import write_table
-    from twodmse.objectives.recipes import RECIPES
 
     refuse_existing([out], overwrite)
-    given = {} if rounds is None else {"rounds": rounds}
-    if what is Bench.train:
-        steps = {} if rounds is None else {"steps": rounds}
-        names = tuple(RECIPES) if recipes == "all" else parse_names(recipes)
-        table = benches.bench_train(recipes=names, data=data, backbone=model, peer=peer, **steps)
-    elif what is Bench.encode:
-        table = benches.bench_encode(Encoder.load(model), **given)
-    elif what is Bench.costs:
-        table = layer_costs(Encoder.load(model), **given).assign(machine=processor())
-    else:
-        table = benches.bench_grid(model, parse_names(tasks), peer=peer, **given)
+    if texts is not None and not (what is Bench.encode and peer):
+        raise ValueError("--texts is for encode --peer: leave it out")
+    given = {} if rounds is None else {"steps" if what is Bench.train else "rounds": rounds}
+    if what is Bench.encode and peer:
+        given["texts"] = task_texts(tasks) if texts is None else texts_of(texts, None)
+    elif what in (Bench.train, Bench.grid) and peer is not None:
+        given["peer"] = peer
+    table = timed(what, model, tasks, recipes, data, given)
     lines = table.set_index(table.columns[0]).T if what is Bench.grid else table
     typer.echo(lines.to_string(index=what is Bench.grid, float_format=lambda value: f"{value:.4g}"))
     if out is not None:
         write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
+
+
+def timed(what: Bench, model: str, tasks: str, recipes: str, data: str, given: dict[str, Any]) -> "pd.DataFrame":
+    """The table of one kind of benchmark; ``given`` are options of its function."""
+    from twodmse.efficiency import bench as benches
+    from twodmse.efficiency.costs import layer_costs
+    from twodmse.efficiency.peer import bench_peer
+    from twodmse.efficiency.timing import processor
+    from twodmse.encoder.encoder import Encoder
+    from twodmse.objectives.recipes import RECIPES
+
+    if what is Bench.train:
+        names = tuple(RECIPES) if recipes == "all" else parse_names(recipes)
+        return benches.bench_train(recipes=names, data=data, backbone=model, **given)
+    if what is Bench.grid:
+        return benches.bench_grid(model, parse_names(tasks), **given)
+    if "texts" in given:
+        return bench_peer(model, **given)
+    if what is Bench.encode:
+        return benches.bench_encode(Encoder.load(model), **given)
+    return layer_costs(Encoder.load(model), **given).assign(machine=processor())
+
+
+def task_texts(tasks: str) -> list[str]:
+    """All texts of scored sets."""
+    from twodmse.data.sets import distinct
+    from twodmse.evaluation.grid import load_tasks
+
+    return [text for pairs in load_tasks(parse_names(tasks)) for text in distinct(pairs)[0]]
 
 
 @one_line_errors

@@ -11,8 +11,8 @@ from torch import nn
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet, distinct, load_texts
 from twodmse.efficiency.costs import bundled_texts, cut_view
+from twodmse.efficiency.peer import BATCH, cutter, load_peer
 from twodmse.efficiency.timing import half_range, need_peer, peak_memory, take_turns
-from twodmse.encoder.backbone import layer_path
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.hub import resolve
 from twodmse.evaluation.grid import check_grid, default_dims, load_tasks, pairs_grid
@@ -23,7 +23,6 @@ from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.trainer import choose_attention, set_dropout, wants_bf16
 
 PEER = "sentence-transformers"
-BATCH = 64  # texts a forward pass, on both sides
 Step = Callable[[int, list[int]], None]
 PeerLoop = Callable[[TextSet], dict[tuple[int, int], float]]
 
@@ -272,20 +271,15 @@ def _grid_times(
 
 
 def _peer_loop(model: str, encoder: Encoder, dims: list[int]) -> PeerLoop:
-    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-    peer = SentenceTransformer(str(resolve(model)), device=str(encoder.device))
-    peer.max_seq_length = encoder.layout.max_length
-    transformer = peer[0].auto_model
-    path, _, leaf = layer_path(transformer).rpartition(".")
-    owner = transformer.get_submodule(path)
-    layers = list(getattr(owner, leaf))
+    peer = load_peer(model, encoder)
+    cut = cutter(peer)
 
     def loop(pairs: TextSet) -> dict[tuple[int, int], float]:
         scores = {}
-        for n in range(1, len(layers) + 1):
-            setattr(owner, leaf, nn.ModuleList(layers[:n]))
+        for n in range(1, encoder.num_layers + 1):
+            cut(n)
             for dim in dims:
                 evaluator = EmbeddingSimilarityEvaluator(
                     list(pairs.columns[0]), list(pairs.columns[1]), pairs.gold.tolist(), batch_size=BATCH,

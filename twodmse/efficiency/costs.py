@@ -88,14 +88,14 @@ def bundled_texts() -> list[str]:
 
 def cut_view(encoder: Encoder, layer: int) -> Encoder:
     """An encoder of the first ``layer`` layers that shares its weights with ``encoder``: no copy to time or to hold."""
-    return Encoder(encoder.backbone.cut(layer).model, encoder.tokenizer, encoder.layout)
+    return Encoder(encoder.backbone.cut(layer).model, encoder.tokenizer, encoder.layout, encoder.backbone.head)
 
 
 def saved_bytes(encoder: Encoder) -> int:
     """Bytes of the folder that `Encoder.save` writes."""
     with tempfile.TemporaryDirectory() as folder:
-        encoder.write(Path(folder))
-        return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        saved = encoder.save(Path(folder) / "model")
+        return sum(path.stat().st_size for path in saved.rglob("*") if path.is_file())
 
 
 def dim_costs(encoder: Encoder, dims: Sequence[int] | None = None) -> pd.DataFrame:
