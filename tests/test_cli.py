@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -145,3 +146,17 @@ def test_wrong_usage_is_exit_code_2():
     assert run("grid").exit_code == 2
     assert run("train", "--steps", "many").exit_code == 2
     assert run("fly").exit_code == 2
+
+
+def test_an_option_given_twice_is_refused():
+    result = run("grid", "bundled", "--dims", "64", "--dims", "384")
+    assert result.exit_code == 2
+    assert "--dims is given twice" in result.output
+    result = run("recipes", "--plugin", "absent_a", "--plugin", "absent_b")  # an option that takes several
+    assert "there is no plugin 'absent_a'" in result.output
+
+
+def test_a_command_leaves_the_drawing_of_this_process_alone(monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    assert run("recipes").exit_code == 0
+    assert "MPLBACKEND" not in os.environ  # a kernel started from here would draw nothing

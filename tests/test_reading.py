@@ -46,6 +46,8 @@ def test_a_file_is_read_anew_each_time(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("p.csv", "sentence1;sentence2;score\na;b;0,5\n", r"p\.csv, line 1: its columns are not delimited by ','"),
+        ("p.tsv", HEAD + "a,b,1\n", r"p\.tsv, line 1: its columns are not delimited by '\\t'"),
         ("p.csv", HEAD + "a,b,1\nc,d,2,x\n", r"p\.csv, line 3: it has 4 fields, the header has 3"),
         ("p.csv", HEAD + '"a\nb",c,1\nc,2\n', r"p\.csv, line 4: it has 2 fields"),
         ("p.csv", HEAD + 'a,b,1\n"c" d,e,2\n', r"p\.csv, line 3: a stray quotation mark"),

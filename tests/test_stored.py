@@ -1,5 +1,7 @@
 """Vectors of many texts into a file, and on with it after a stop."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from conftest import sentences, tiny_encoder
 from typer.testing import CliRunner
 
 from twodmse.cli import app
+from twodmse.commands.encode import texts_of
 from twodmse.encoder import stored
 from twodmse.encoder.stored import encode_to
 
@@ -51,6 +54,26 @@ def test_a_stopped_job_goes_on_and_another_one_starts_anew(same, tmp_path, monke
     assert calls[9:] == ([2] if same else [4, 4, 2])
     np.testing.assert_allclose(np.load(out), real(texts), atol=1e-6)
     assert [p.name for p in tmp_path.iterdir()] == ["v.npy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.txt", b"one\n\nthree\n", "t.txt, line 2: '' is no text to encode"),
+        ("t.csv", b"text\none\n  \n", "t.csv, column 'text', row 2: '  ' is no text to encode"),
+        ("t.jsonl", b'{"text": "one"}\n{"text": 2}\n', "t.jsonl, column 'text', row 2: 2 is no text to encode"),
+        ("t.txt", b"one\n\xff\n", "t.txt, line 2: not UTF-8"),
+    ],
+)
+def test_a_line_that_holds_no_text_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        texts_of(tmp_path / name, None)
+
+
+def test_only_line_feeds_end_a_line(tmp_path):
+    (tmp_path / "t.txt").write_bytes("one\u2028still one\r\ntwo\x0cstill two".encode())
+    assert texts_of(tmp_path / "t.txt", None) == ["one\u2028still one", "two\x0cstill two"]
 
 
 def test_the_command_reads_lines_and_columns(tmp_path):

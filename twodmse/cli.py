@@ -5,6 +5,7 @@ import signal
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from twodmse.commands import stop
 from twodmse.commands.compare import compare
@@ -20,13 +21,28 @@ from twodmse.commands.study import study
 from twodmse.commands.training import quickstart, train
 from twodmse.version import __version__
 
+
+class OnceEach(TyperCommand):
+    """A command that refuses an option given twice, of which the first would count for nothing."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Parse, then look for a second time; raises UsageError."""
+        given = list(args)
+        rest = super().parse_args(ctx, args)
+        _, _, order = self.make_parser(ctx).parse_args(args=given)
+        for option in order:
+            if order.count(option) > 1 and not option.multiple and option.nargs == 1:
+                ctx.fail(f"{option.opts[-1]} is given twice: give it once, several values with commas between them")
+        return rest
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich reads "[default: 5e-5]" as markup and shows nothing of it
 )
 for command in (quickstart, train, recipes, grid, encode, explore, export, compare, probe, bench, pick, study, figures):
-    app.command()(command)
+    app.command(cls=OnceEach)(command)
 
 
 def show_version(wanted: bool) -> None:

@@ -36,19 +36,27 @@ def encode(
 
 
 def texts_of(file: Path, column: str | None) -> list[str]:
-    """The texts of a file.
+    """The texts of a file: the lines of a .txt file, else a column.
 
     Raises:
-        ValueError: if it has no column of that name, or several and none is named.
+        ValueError: if it has no column of that name, or several and none is named, or a text is empty or no text.
     """
-    from twodmse.data.reading import READERS, read_columns
+    from twodmse.data.reading import READERS, read_columns, read_lines
 
     if file.suffix.lower() == ".txt":
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        return with_words(read_lines(file), f"{file}, line")
     if file.suffix.lower() not in READERS:
         raise ValueError(f"{file} is of no kind that can be read: end its name in .txt or one of {', '.join(READERS)}")
     columns = read_columns(file)
     name = column or ("text" if "text" in columns or len(columns) != 1 else next(iter(columns)))
     if name not in columns:
         raise ValueError(f"{file} has no column {name!r}: give --column one of {', '.join(columns)}")
-    return list(columns[name])
+    return with_words(list(columns[name]), f"{file}, column {name!r}, row")
+
+
+def with_words(texts: list[str], place: str) -> list[str]:
+    """The texts, each of which holds something: a vector has the place of its text."""
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{place} {number}: {text!r} is no text to encode: take it out, or write something there")
+    return texts

@@ -14,9 +14,9 @@ from twodmse.names import parse_columns
 @one_line_errors
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder to write; a used one gets a number.")] = Path("runs/quickstart"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of each of the two recipes.")] = 70,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each recipe.")] = 70,
 ) -> None:
-    """Train 2dmse and a baseline on the bundled corpus and compare their layer x dim grids. Needs no network.
+    """Train full, 2dmse and grid on the bundled corpus and compare their layer x dim grids. Needs no network.
 
     Trains the recipes 'full' (only the last layer, the usual way) and '2dmse' from the bundled all-MiniLM-L6-v2,
     scores both and the untouched model on the bundled test pairs, prints a table, and writes both models,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+DELIMITERS = "a .csv file has commas, a .tsv file tabs: save it as one of them"
 Columns = dict[str, Sequence[Any]]  # name -> the values of every row
 
 
@@ -33,6 +34,21 @@ def read_columns(path: Path) -> Columns:
         raise ValueError(f"{path}{error}") from error
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, as a line feed, with or without a carriage return, ends them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for a file that is not UTF-8; file and line are named.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        return _read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    except ValueError as error:
+        raise ValueError(f"{path}{error}") from error
+
+
 def _read_text(path: Path) -> str:
     data = path.read_bytes()
     try:
@@ -49,6 +65,8 @@ def _read_delimited(path: Path, delimiter: str) -> Columns:
     if not header:
         raise ValueError(" is empty: it has no header and no rows")
     _check_names(header)
+    if len(header) == 1 and any(other in header[0] for other in {";", "\t", ","} - {delimiter}):
+        raise ValueError(f", line 1: its columns are not delimited by {delimiter!r}; {DELIMITERS}")
     rows = []
     for line, row in records:
         if len(row) != len(header):
