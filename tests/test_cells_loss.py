@@ -23,7 +23,7 @@ from sentence_transformers.losses import CoSENTLoss, MultipleNegativesRankingLos
 from sentence_transformers.models import Dense  # noqa: E402
 from transformers.models.bert.modeling_bert import BertPooler  # noqa: E402
 
-from twodmse.sentence_transformers import CellsLoss, GridEvaluator  # noqa: E402
+from twodmse.sentence_transformers import CellsLoss, GridEvaluator, noised_copies  # noqa: E402
 from twodmse.sentence_transformers.layers import LayerReader, layer_states, preprocess  # noqa: E402
 
 B = 6
@@ -62,10 +62,11 @@ def gradients(model):
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def own_step(rows, texts, recipe, base, step, teacher, out):
+def own_step(rows, texts, recipe, base, step, teacher, out, noise=0.0):
     """Loss and gradients of a step of this package's own trainer."""
     encoder = tiny_encoder()
-    config = TrainConfig(out=str(out), batch_size=len(rows), steps=1, chunks=2, dropout=0.0, precision="fp32")
+    common = {"batch_size": len(rows), "steps": 1, "chunks": 2, "dropout": 0.0, "precision": "fp32", "noise": noise}
+    config = TrainConfig(out=str(out), recipe=recipe.name, **common)
     trainer = CellTrainer(encoder, texts, DistinctBatches(texts, len(rows), 1, 0), recipe, base, config, teacher)
     trainer.state.global_step = step
     loss = trainer.compute_loss(encoder.backbone, trainer.data_collator(rows))
@@ -75,6 +76,8 @@ def own_step(rows, texts, recipe, base, step, teacher, out):
 
 CASES = [(name, {}, False) for name in RECIPES] + [
     ("grid", {"pair_weight": 2.0}, True),
+    ("grid", {"noised": True, "chunks": 3}, True),
+    ("2dmse", {"noised": True}, False),
     ("2dmse", {"dims": (4, 8)}, False),
 ]
 
@@ -86,15 +89,20 @@ def test_a_step_is_that_of_our_own_trainer(name, options, taught, scored, step, 
     texts = pairs if scored else triplets
     rows = [texts[5 * i] for i in range(B)]
     teacher = tiny_encoder("roberta", layers=2) if taught else None
-    recipe = Recipe(name, 4, 32, teacher_dim=32 if taught else None, **options)
+    noise = 0.5 if options.get("noised") else 0.0
+    own_options = {name: value for name, value in options.items() if name not in ("noised", "chunks")}
+    recipe = Recipe(name, 4, 32, teacher_dim=32 if taught else None, **own_options)
     base = BaseLoss.named("auto", scored, (1, 1, 1), 20.0)
-    theirs, wanted = own_step(rows, texts, recipe, base, step, teacher, tmp_path / "run")
+    theirs, wanted = own_step(rows, texts, recipe, base, step, teacher, tmp_path / "run", noise)
 
     taught_by = SentenceTransformer(str(teacher.save(tmp_path / "teacher")), device="cpu") if taught else None
     loss_of = CellsLoss(model, name, teacher=taught_by, **options)
     loss_of.step = step
     gold = torch.tensor([row["gold"] for row in rows]) if scored else None
-    loss = loss_of(columns_of(model, rows), gold)
+    columns = columns_of(model, rows)
+    if noise:
+        columns.append(preprocess(model, noised_copies([row["texts"][-1] for row in rows], model, noise)))
+    loss = loss_of(columns, gold)
     loss.backward()
 
     assert_close(loss, theirs, atol=1e-5, rtol=1e-5)
@@ -172,6 +180,10 @@ def test_what_cannot_be_done_is_refused(model, triplets, pairs, folder):
         CellsLoss(model)(columns, torch.ones(B))
     with pytest.raises(ValueError, match="1 columns of texts"):
         CellsLoss(model)(columns[:1])
+    with pytest.raises(ValueError, match="3 columns of texts with labels and one of noised copies"):
+        CellsLoss(model, noised=True)([*columns, columns[0]], torch.ones(B))
+    with pytest.raises(ValueError, match="'mrl' as set has none"):
+        CellsLoss(model, "mrl", noised=True)
     with pytest.raises(ValueError, match="'mrl' aligns to no teacher"):
         CellsLoss(model, "mrl", teacher=model)
     with pytest.raises(ValueError, match="does not compute from embeddings"):

@@ -126,7 +126,7 @@ def test_noised_copies_are_a_column_of_their_own_the_same_for_the_same_seed(trip
 
 def test_words_of_the_vocabulary_are_whole_words():
     assert vocabulary_words(tiny_encoder()) == sorted(word for word in WORDS if len(word) > 2)
-    assert noised("a b c", 1.0, ["new"], seed=0) == "new new new"
+    assert noised(["a b c"], 1.0, ["new"], seed=0) == ["new new new"]
 
 
 def test_the_test_split_of_sick_is_refused_where_it_cannot_be_told(monkeypatch):

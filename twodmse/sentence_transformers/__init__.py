@@ -9,5 +9,6 @@ if importlib.util.find_spec("sentence_transformers") is None:
 
 from twodmse.sentence_transformers.evaluator import GridEvaluator
 from twodmse.sentence_transformers.loss import CellsLoss
+from twodmse.training.batches import noised_copies
 
-__all__ = ["CellsLoss", "GridEvaluator"]
+__all__ = ["CellsLoss", "GridEvaluator", "noised_copies"]

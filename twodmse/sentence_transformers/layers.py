@@ -109,6 +109,31 @@ def stack_columns(columns: Sequence[dict[str, Any]], padding_side: str = "right"
     return {name: torch.cat([padded(column[name]) for column in columns]) for name in names}
 
 
+def parts_by_length(
+    features: dict[str, Tensor], parts: int, padding_side: str = "right"
+) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """The tokens of a batch in parts, the longest texts first, each padded to its own longest text alone.
+
+    Args:
+        features: tensors (B, T), ``attention_mask`` among them.
+        parts: how many.
+        padding_side: right or left.
+
+    Returns:
+        The parts, and (B,) the place of each text among them.
+    """
+    if parts == 1:
+        return [features], torch.arange(len(features["input_ids"]))
+    lengths = features["attention_mask"].sum(dim=1)  # (B,)
+    order = lengths.argsort(descending=True, stable=True)  # (B,)
+    cut = []
+    for rows in order.chunk(parts):
+        longest = int(lengths[rows[0]])
+        kept = slice(-longest, None) if padding_side == "left" else slice(longest)
+        cut.append({name: tokens[rows, kept] for name, tokens in features.items()})
+    return cut, order.argsort()
+
+
 def preprocess(model: SentenceTransformer, texts: list[str]) -> dict[str, Any]:
     """Tokens of texts on the model's device, by its own preprocessing."""
     features = model.preprocess(texts) if hasattr(model, "preprocess") else model.tokenize(texts)

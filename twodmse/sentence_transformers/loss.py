@@ -13,7 +13,7 @@ from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.plan import TEACHER, PlanOf
 from twodmse.objectives.recipes import Recipe
 from twodmse.sentence_transformers.citations import citation
-from twodmse.sentence_transformers.layers import check_model, layer_states, stack_columns, unwrapped
+from twodmse.sentence_transformers.layers import check_model, layer_states, parts_by_length, stack_columns, unwrapped
 from twodmse.sentence_transformers.teacher import Teacher
 from twodmse.training.distributed import gather_rows, whole_gradient, world_size
 
@@ -21,9 +21,10 @@ from twodmse.training.distributed import gather_rows, whole_gradient, world_size
 class CellsLoss(nn.Module):
     """Trains cells (layer, dim) of a SentenceTransformer by a recipe, in place of their Matryoshka2dLoss.
 
-    A step is one forward pass over all columns; every layer's pooled states come from it, and the recipe's terms from
-    them. Value and gradients are those of this package's own trainer on the same batch and step, with the states not
-    normalised: a Normalize module at the model's end is left out while training, as cosines do not need it.
+    A step is one forward pass over all columns (with ``chunks``, one for each); every layer's pooled states come from
+    it, and the recipe's terms from them. Value and gradients are those of this package's own trainer on the same batch
+    and step, with the states not normalised: a Normalize module at the model's end is left out while training, as
+    cosines do not need it.
 
     The data are pairs, triplets, or pairs with a label as gold score, in the columns that the trainer takes. With
     several processes the losses see the batch of all of them, as in one process with the whole batch.
@@ -44,6 +45,9 @@ class CellsLoss(nn.Module):
             computes from embeddings, such as ``CoSENTLoss(model)``.
         teacher: for recipes that align to one (grid): a SentenceTransformer, ``bundled``, a folder or a hub id; see
             `Teacher`.
+        noised: the last column of the data holds `noised_copies`, which the alignments see and the base loss does not.
+        chunks: parts the texts of a step pass in, by length, so that less padding is computed; the loss is the same. On
+            a CPU and short texts, 4 is several times as fast as 1.
         **options: settings of the recipe as `Recipe` takes them: dims, seed, temperature, align_weight and so on.
 
     Raises:
@@ -57,11 +61,15 @@ class CellsLoss(nn.Module):
         recipe: str | PlanOf = "grid",
         base_loss: str | Callable[..., Tensor] | nn.Module = "auto",
         teacher: SentenceTransformer | str | None = None,
+        noised: bool = False,
+        chunks: int = 1,
         **options: Any,
     ) -> None:
         super().__init__()
+        if chunks < 1:
+            raise ValueError(f"chunks is {chunks}: give a whole number from 1 up")
         num_layers, dim = check_model(model)
-        self.model = model
+        self.model, self.noised, self.chunks = model, noised, chunks
         self.teacher = None if teacher is None else Teacher(teacher, model)
         if self.teacher is not None:
             options = options | {"teacher_dim": self.teacher.dim}
@@ -69,6 +77,8 @@ class CellsLoss(nn.Module):
         targets = {alignment.target for alignment in self.recipe.plan(0).alignments}
         if self.teacher is not None and TEACHER not in targets:
             raise ValueError(f"recipe {self.recipe.name!r} aligns to no teacher: leave it out")
+        if noised and not targets:
+            raise ValueError(f"noised copies are for alignments, and recipe {self.recipe.name!r} as set has none")
         self.loss = base_loss if isinstance(base_loss, nn.Module) else None  # the model card cites it by this name
         if self.loss is not None and not hasattr(base_loss, "compute_loss_from_embeddings"):
             raise ValueError(
@@ -101,21 +111,23 @@ class CellsLoss(nn.Module):
 
     def terms(self, columns: list[dict[str, Tensor]], labels: Tensor | None = None) -> dict[str, Tensor]:
         """The recipe's weighted terms on a batch, each under its own name; arguments as `forward`."""
-        if len(columns) not in (2, 3) or (labels is not None and len(columns) != 2):
-            scored = "" if labels is None else " with labels"
-            raise ValueError(f"the data have {len(columns)} columns of texts{scored}: give 2 or 3, and labels with 2")
-        features = stack_columns(columns, unwrapped(self.model).tokenizer.padding_side)
-        states = layer_states(self.model, features)  # (N+1, B, D)
+        own = len(columns) - self.noised
+        if own not in (2, 3) or (labels is not None and own != 2):
+            scored = ("" if labels is None else " with labels") + (" and one of noised copies" if self.noised else "")
+            raise ValueError(f"the data have {own} columns of texts{scored}: give 2 or 3, and labels with 2")
+        side = unwrapped(self.model).tokenizer.padding_side
+        parts, places = parts_by_length(stack_columns(columns, side), self.chunks, side)
+        states = torch.cat([layer_states(self.model, part) for part in parts], dim=1)[:, places]  # (N+1, B, D)
         with torch.autocast(states.device.type, enabled=False):
             gold = None if labels is None else labels.float()
-            vectors = None if self.teacher is None else self.teacher(features)  # (B, E)
+            vectors = None if self.teacher is None else torch.cat([self.teacher(p) for p in parts])[places]  # (B, E)
             if self.model.training:
                 states = gather_rows(states, len(columns), dim=1)
                 gold = None if gold is None else gather_rows(gold)
                 vectors = None if vectors is None else gather_rows(vectors, len(columns))
             plan = self.recipe.plan(self._step_number())
             self.sampled = plan.sampled
-            return objective(states, plan, self._base(gold is not None), len(columns), gold, vectors)
+            return objective(states, plan, self._base(gold is not None), len(columns), gold, vectors, own)
 
     def callback(self) -> TrainerCallback:
         """For the trainer's ``callbacks``: draws by the trainer's count of optimizer steps, whatever happens to it."""
@@ -125,7 +137,8 @@ class CellsLoss(nn.Module):
         """What the model card says of this loss."""
         base = self.base_loss if isinstance(self.base_loss, str | nn.Module) else repr(self.base_loss)
         teacher = {} if self.teacher is None else {"teacher": self.teacher.encoder}
-        return {"recipe": self.recipe.name, "base_loss": base} | teacher | self.options
+        noised = {"noised": True} if self.noised else {}
+        return {"recipe": self.recipe.name, "base_loss": base} | teacher | noised | self.options
 
     @property
     def citation(self) -> str:

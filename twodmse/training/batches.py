@@ -98,7 +98,7 @@ class Collator:
         columns = list(zip(*(row["texts"] for row in rows), strict=True))
         own = len(columns)
         if self.noise:
-            columns.append(tuple(noised(text, self.noise, self.words, self.seed) for text in columns[-1]))
+            columns.append(tuple(noised(columns[-1], self.noise, self.words, self.seed)))
         texts = [text for column in columns for text in column]  # B
         tokens = self.encoder.tokenise(texts)["input_ids"]
         by_length = sorted(range(len(texts)), key=lambda i: -len(tokens[i]))
@@ -115,14 +115,33 @@ class Collator:
         return batch
 
 
-def vocabulary_words(encoder: Encoder) -> list[str]:
-    """The words of three letters or more among the tokens of an encoder's vocabulary, sorted."""
-    to_text = encoder.tokenizer.convert_tokens_to_string
-    words = {to_text([token]).strip() for token in encoder.tokenizer.get_vocab()}
+def noised_copies(texts: Sequence[str], model: Any, share: float = 0.5, seed: int = 0) -> list[str]:
+    """Copies of texts with words from all over a model's vocabulary, as a run with ``noise`` makes them of each row.
+
+    Args:
+        texts: those of the data's last column.
+        model: whose vocabulary is drawn from: an `Encoder` or a SentenceTransformer.
+        share: of the words replaced, 0 to 1.
+        seed: of the draws; a text gets the same copy each time.
+
+    Returns:
+        A copy a text, of at most 8 words.
+    """
+    return noised(texts, share, vocabulary_words(model), seed)
+
+
+def vocabulary_words(model: Any) -> list[str]:
+    """The words of three letters or more among the tokens of a model's vocabulary, sorted."""
+    to_text = model.tokenizer.convert_tokens_to_string
+    words = {to_text([token]).strip() for token in model.tokenizer.get_vocab()}
     return sorted(word for word in words if len(word) >= 3 and word.isalpha())
 
 
-def noised(text: str, share: float, words: Sequence[str], seed: int) -> str:
-    """The first words of a text, a share of them replaced by random ones: the same for the same seed and text."""
-    rng = random.Random(f"{seed}/{text}")
-    return " ".join(rng.choice(words) if rng.random() < share else word for word in text.split()[:NOISED_WORDS])
+def noised(texts: Sequence[str], share: float, words: Sequence[str], seed: int) -> list[str]:
+    """The first words of each text, a share of them replaced by random ones: the same for the same seed and text."""
+    copies = []
+    for text in texts:
+        rng = random.Random(f"{seed}/{text}")
+        kept = text.split()[:NOISED_WORDS]
+        copies.append(" ".join(rng.choice(words) if rng.random() < share else word for word in kept))
+    return copies
