@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import sentences, settled, tiny_encoder
 from torch.testing import assert_close
 
@@ -24,7 +25,7 @@ from sentence_transformers.models import Dense  # noqa: E402
 from transformers.models.bert.modeling_bert import BertPooler  # noqa: E402
 
 from twodmse.sentence_transformers import CellsLoss, GridEvaluator, noised_copies  # noqa: E402
-from twodmse.sentence_transformers.layers import LayerReader, layer_states, preprocess  # noqa: E402
+from twodmse.sentence_transformers.layers import LayerReader, layer_states, parts_by_length, preprocess  # noqa: E402
 
 B = 6
 
@@ -172,6 +173,19 @@ def test_a_teacher_of_another_vocabulary_reads_the_text(model, triplets, tmp_pat
     value = loss(columns_of(model, [triplets[i] for i in range(B)]))
     value.backward()
     assert all(p.grad is None for p in loss.teacher.parameters())
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_parts_hold_every_text_once_and_no_padding_but_their_own(side):
+    lengths = [3, 9, 1, 5, 7]
+    rows = [torch.arange(1, n + 1) + 10 * n for n in lengths]
+    pad = (lambda n: (9 - n, 0)) if side == "left" else (lambda n: (0, 9 - n))
+    ids = torch.stack([F.pad(row, pad(len(row))) for row in rows])
+    features = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    parts, places = parts_by_length(features, 2, side)
+    assert [part["input_ids"].shape for part in parts] == [(3, 9), (2, 3)]
+    found = [row[mask.bool()] for part in parts for row, mask in zip(*part.values(), strict=True)]
+    assert [found[i].tolist() for i in places] == [row.tolist() for row in rows]
 
 
 def test_what_cannot_be_done_is_refused(model, triplets, pairs, folder):
