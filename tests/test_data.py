@@ -73,6 +73,20 @@ def test_batches_hold_each_text_once_and_follow_the_seed():
     assert len(used) > 50  # of 60: a later pass shuffles anew and takes what an earlier one left
 
 
+def test_rows_that_wait_come_first_and_in_their_order():
+    """Taken one by one: a row joins the batch unless it repeats a text of it, else it heads the next one."""
+    anchors = [f"a{i % 3}" for i in range(24)]
+    texts = TextSet("t", (tuple(anchors), tuple(f"b{i}" for i in range(24))))
+    waiting = np.random.default_rng((1, 0)).permutation(24).tolist()
+    expected = []
+    while len({anchors[i] for i in waiting}) == 3:
+        batch = sorted({anchors[i]: i for i in reversed(waiting)}.values(), key=waiting.index)  # the first of each
+        expected.append(batch)
+        waiting = [i for i in waiting if i not in batch]
+    assert len(expected) > 3
+    assert list(DistinctBatches(texts, 3, len(expected), seed=1)) == expected
+
+
 def test_a_pass_uses_every_row_once_where_texts_differ(triplets):
     batches = list(DistinctBatches(triplets, 8, 8, seed=0))
     assert sorted(itertools.chain.from_iterable(batches[:4])) == list(range(32))
