@@ -32,6 +32,25 @@ def test_a_file_holds_what_encode_gives(name, tmp_path):
         encode_to(encoder, texts, tmp_path / "v.csv")
 
 
+def test_encode_writes_a_file_and_never_holds_more_than_a_part(tmp_path, monkeypatch):
+    encoder, texts, parts = tiny_encoder(), sentences(10), []
+    real = encoder.encode
+
+    def counted(some, *cell, **options):
+        parts.append(1 if isinstance(some, str) else len(some))
+        return real(some, *cell, **options)
+
+    monkeypatch.setattr(encoder, "encode", counted)
+    path = real(texts, 2, 8, out=tmp_path / "v.npy", prompt="a ", progress=False)
+    assert path == tmp_path / "v.npy"
+    assert parts == [1, 4, 4, 2]
+    np.testing.assert_allclose(np.load(path), real(texts, 2, 8, prompt="a "), atol=1e-6)
+    with pytest.raises(FileExistsError, match="exists"):
+        real(texts, 2, 8, out=path)
+    with pytest.raises(ValueError, match="must be a list of texts"):
+        real("a dog", out=tmp_path / "w.npy")
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_a_stopped_job_goes_on_and_another_one_starts_anew(same, tmp_path, monkeypatch):
     encoder, texts, out = tiny_encoder(), sentences(10), tmp_path / "v.npy"

@@ -43,8 +43,36 @@ def test_bfloat16_reaches_the_teacher_too_and_attention_is_the_plain_one(triplet
     encoder = tiny_encoder()
     settings = config(tmp_path / "run", recipe="grid", teacher="frozen", precision="bf16", steps=2)
     train_encoder(encoder, triplets, settings)
-    assert seen == [True, True]
+    assert seen == [True] * 3  # whether it works is tried before the two steps
     assert encoder.backbone.model.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_bfloat16_on_a_cpu_with_amx_alone(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: native)
+    assert arguments.wants_bf16("auto", on_cpu=True) is native
+    assert [arguments.wants_bf16(name, on_cpu=True) for name in ("bf16", "fp32")] == [True, False]
+
+
+def test_a_model_that_cannot_run_in_bfloat16_is_refused_or_trained_in_float32(triplets, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    encoder, kinds = tiny_encoder(), []
+
+    def hook(_, args):
+        kinds.append(torch.is_autocast_enabled("cpu"))
+        if kinds[-1]:
+            raise RuntimeError("expected scalar type Float but found BFloat16")
+
+    encoder.backbone.layers[0].register_forward_pre_hook(hook)
+    with pytest.raises(ValueError, match=r"BertModel does not run in bfloat16 \(expected .*--precision fp32"):
+        train_encoder(encoder, triplets, config(tmp_path / "run", precision="bf16"))
+    assert not (tmp_path / "run").exists()
+    train_encoder(encoder, triplets, config(tmp_path / "run", precision="auto", steps=1))
+    assert caplog.text.count("it is trained in float32") == 1
+    assert kinds[:2] == [True, True]
+    assert len(kinds) > 2
+    assert not any(kinds[2:])
 
 
 @pytest.mark.parametrize(("native", "kinds"), [(True, (True, False)), (False, (False, True))])

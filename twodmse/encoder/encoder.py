@@ -183,18 +183,26 @@ class Encoder:
         progress: bool | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
-    ) -> np.ndarray:
+        out: str | Path | None = None,
+    ) -> np.ndarray | Path:
         """The vectors of cell (layer, dim): run ``layer`` layers, keep ``dim`` coordinates, normalise.
 
         Only ``layer`` layers are computed and only ``dim`` coordinates are kept. The arguments are those of `states`;
-        None means the largest.
+        None means the largest. With ``out``, a new .npy or .parquet file, the vectors go there a part at a time and are
+        never all in memory; a later call for the same texts goes on where one was stopped.
 
         Returns:
-            (n, dim) float32, each row of length 1; (dim,) for one text.
+            (n, dim) float32, each row of length 1; (dim,) for one text. With ``out``, the file's path.
 
         Raises:
             ValueError: as `states`, for a layer or dim out of range, and for a vector of zeros, which has no direction.
+            FileExistsError: if ``out`` is there already.
         """
+        if out is not None:
+            from twodmse.encoder.stored import encode_to
+
+            options = {"batch_size": batch_size, "prompt": prompt, "prompt_name": prompt_name}
+            return encode_to(self, texts, out, layer, dim, progress=progress, **options)
         layer, dim = self.check_cell(layer, dim)
         listed = as_texts([texts] if isinstance(texts, str) else texts)
         out = np.empty((len(listed), dim), dtype=np.float32)

@@ -1,5 +1,6 @@
 """What transformers' Trainer is told of a config: its arguments, the precision, a learning rate for each depth."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,8 @@ from twodmse.config import TrainConfig
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
 from twodmse.names import OWN
+
+log = logging.getLogger(__name__)
 
 
 def training_arguments(
@@ -59,10 +62,35 @@ def rate_multiples(backbone: Backbone, first: float) -> dict[nn.Parameter, float
 
 
 def wants_bf16(precision: str, on_cpu: bool) -> bool:
-    """Whether to train under bfloat16 autocast: ``auto`` does so where the machine computes it natively."""
+    """Whether to train under bfloat16 autocast: ``auto`` does so where it is computed natively, and faster.
+
+    On a CPU that takes AMX: with AVX-512's instructions alone a step takes longer than in float32.
+    """
     if precision != "auto":
         return precision == "bf16"
-    return torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@torch.no_grad()
+def usable_precision(encoder: Encoder, precision: str) -> str:
+    """The precision asked for, or ``fp32`` for ``auto`` where the model's code does not run in bfloat16; that is said.
+
+    Raises:
+        ValueError: if bfloat16 was asked for by name and does not work.
+    """
+    device, kind = encoder.device, type(encoder.backbone.model).__name__
+    if not wants_bf16(precision, device.type == "cpu"):
+        return precision
+    try:
+        with torch.autocast(device.type, torch.bfloat16):
+            encoder.backbone([encoder.batch(encoder.tokenise(["a", "a a a"], "")["input_ids"])])
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        if precision != "auto":
+            raise ValueError(f"{kind} does not run in bfloat16 ({reason}): use --precision fp32") from error
+        log.warning("%s does not run in bfloat16 (%s): it is trained in float32", kind, reason)
+        return "fp32"
+    return precision
 
 
 def wants_fp16(precision: str, device: str) -> bool:

@@ -1,5 +1,6 @@
 """CellTrainer: transformers' Trainer with a recipe's objective as its loss."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from twodmse.encoder.encoder import Encoder
 from twodmse.files import atomic_file, atomic_folder
 from twodmse.objectives.objective import Base, objective
 from twodmse.objectives.recipes import Recipe
-from twodmse.training.arguments import rate_multiples, training_arguments, wants_bf16
+from twodmse.training.arguments import rate_multiples, training_arguments, usable_precision, wants_bf16
 from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.checkpoints import discard, keep_newest, mark_complete
 from twodmse.training.distributed import gather_rows, whole_gradient
@@ -67,10 +68,13 @@ class CellTrainer(Trainer):
         self.last_terms: dict[str, float] = {}
         if config.cache_chunk:
             return_large_blocks()
-        choose_attention(encoder, config.precision)
+        precision = config.precision
+        for model in (encoder, teacher):
+            precision = precision if model is None else usable_precision(model, precision)
+        choose_attention(encoder, precision)
         super().__init__(
             model=encoder.backbone,
-            args=training_arguments(config, encoder, callbacks),
+            args=training_arguments(dataclasses.replace(config, precision=precision), encoder, callbacks),
             train_dataset=texts,
             eval_dataset=[] if evaluator else None,  # the evaluator has its own
             data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
