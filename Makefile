@@ -42,9 +42,10 @@ figures: $(VENV)/installed ## draw every picture, and write every number of the 
 address: $(VENV)/installed ## write where the project is published into its badges and install cells (URL=https://github.com/OWNER/NAME)
 	$(BIN)/python -m twodmse.study.address $(URL)
 
-lint: $(VENV)/installed ## check style
+lint: $(VENV)/installed ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy twodmse
 
 format: $(VENV)/installed ## mend style
 	$(BIN)/ruff check --fix .

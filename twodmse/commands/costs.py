@@ -20,7 +20,7 @@ class Bench(StrEnum):
     """What `twodmse bench` can time."""
 
     train = "train"
-    encode = "encode"
+    encode = "encode"  # type: ignore[assignment]  # hides str.encode, which nothing here calls
     grid = "grid"
     costs = "costs"
 
@@ -69,7 +69,7 @@ def bench(
     refuse_existing([out], overwrite)
     if texts is not None and not (what is Bench.encode and peer):
         raise ValueError("--texts is for encode --peer: leave it out")
-    given = {} if rounds is None else {"steps" if what is Bench.train else "rounds": rounds}
+    given: dict[str, Any] = {} if rounds is None else {"steps" if what is Bench.train else "rounds": rounds}
     if what is Bench.encode and peer:
         given["texts"] = task_texts(tasks) if texts is None else texts_of(texts, None)
     elif what in (Bench.train, Bench.grid) and peer is not None:

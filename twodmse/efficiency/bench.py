@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -176,7 +177,7 @@ def bench_encode(encoder: Encoder, rounds: int = 5, batch_size: int = 16) -> pd.
 
 def long_texts(encoder: Encoder, count: int) -> list[str]:
     """Texts of the encoder's maximal length: bundled sentences, joined."""
-    sentences, joined = bundled_texts(), encoder.layout.max_length // 4  # every sentence has at least 4 tokens
+    sentences, joined = bundled_texts(), encoder.max_length // 4  # every sentence has at least 4 tokens
     return [" ".join(sentences[(i + j) % len(sentences)] for j in range(joined)) for i in range(count)]
 
 
@@ -282,7 +283,7 @@ def _peer_loop(model: str, encoder: Encoder, dims: list[int]) -> PeerLoop:
             cut(n)
             for dim in dims:
                 evaluator = EmbeddingSimilarityEvaluator(
-                    list(pairs.columns[0]), list(pairs.columns[1]), pairs.gold.tolist(), batch_size=BATCH,
+                    list(pairs.columns[0]), list(pairs.columns[1]), np.asarray(pairs.gold).tolist(), batch_size=BATCH,
                     similarity_fn_names=["cosine"], truncate_dim=dim, write_csv=False,
                 )  # fmt: skip
                 scores[n, dim] = 100 * evaluator(peer)["spearman_cosine"]

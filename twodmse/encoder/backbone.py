@@ -15,17 +15,19 @@ __all__ = ["Backbone", "cut", "each_state", "final_norm", "layer_path", "layers_
 @contextmanager
 def _looked_up(model: nn.Module, words: Tensor | None) -> Iterator[None]:
     """While this is open, ``model`` uses these word vectors (b, T, H) and not its own look-up; None changes nothing."""
+    if words is None:
+        yield
+        return
 
     def replace(_: nn.Module, __: tuple, own: Tensor) -> Tensor:
         more = own.shape[1] - words.shape[1]  # a model may pad further by itself
         return torch.cat([words, own[:, -more:]], dim=1) if more else words
 
-    hook = words is not None and model.get_input_embeddings().register_forward_hook(replace)
+    hook = model.get_input_embeddings().register_forward_hook(replace)
     try:
         yield
     finally:
-        if hook:
-            hook.remove()
+        hook.remove()
 
 
 def _last_output(model: nn.Module, ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ import copy
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from transformers import BatchEncoding
 
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
@@ -118,7 +119,12 @@ class Encoder:
     @property
     def dim(self) -> int:
         """The number of coordinates kept: D, or less for a sub-model."""
-        return self.layout.dim
+        return cast(int, self.layout.dim)  # since __init__
+
+    @property
+    def max_length(self) -> int:
+        """The number of tokens read of a text; longer ones are cut."""
+        return cast(int, self.layout.max_length)  # since __init__
 
     def check_cell(self, layer: int | None, dim: int | None) -> tuple[int, int]:
         """The cell, with None read as the largest.
@@ -260,7 +266,7 @@ class Encoder:
         for weights in folder.rglob("*.safetensors"):
             weights.chmod(0o644)  # safetensors writes files that their owner alone may read
 
-    def tokenise(self, texts: Sequence[str], prompt: str | None = None, **options: Any) -> dict[str, Any]:
+    def tokenise(self, texts: Sequence[str], prompt: str | None = None, **options: Any) -> BatchEncoding:
         """``input_ids`` and ``attention_mask`` of texts, each after a prompt (None: the default), cut at the length."""
         prompt = prompt_of(self.layout, prompt, None)
         return self.tokenizer(

@@ -28,7 +28,7 @@ def sample_texts(encoder: Encoder) -> list[str]:
     tokenizer = encoder.tokenizer
     special = set(tokenizer.all_special_ids)
     ids = [i for i in np.random.default_rng(0).permutation(len(tokenizer)) if i not in special]
-    lengths = (1, 3, 10, 30, 2 * min(encoder.layout.max_length, MOST_TOKENS))
+    lengths = (1, 3, 10, 30, 2 * min(encoder.max_length, MOST_TOKENS))
     own = [tokenizer.decode(np.resize(ids, length).tolist()) for length in lengths]
     return [*SAMPLES, *(text for text in own if text.strip())]
 

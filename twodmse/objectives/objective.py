@@ -183,12 +183,12 @@ def objective(
         values = base(layers[layer].chunk(num_columns)[:own_columns], gold, dims)  # (K,)
         for cell in group:
             terms[cell.term] = terms[cell.term] + cell.weight * values[dims.index(cell.dim)]
-    for (layer, kind, target, temperature, detached), group in _together(plan.alignments):
-        dims = sorted({alignment.dim for alignment in group})
-        vectors = teacher if target == TEACHER else layers[target]  # (B, E)
+    for (layer, kind, target, temperature, detached), together in _together(plan.alignments):
+        dims = sorted({alignment.dim for alignment in together})
+        vectors: Tensor = teacher if target == TEACHER else layers[target]  # (B, E)
         vectors = vectors.detach() if detached else vectors
         values = KINDS[kind].values(vectors, layers[layer], dims, temperature, states.shape[1] // num_columns)  # (K,)
-        for alignment in group:
+        for alignment in together:
             terms[alignment.term] = terms[alignment.term] + alignment.weight * values[dims.index(alignment.dim)]
     return dict(terms)
 

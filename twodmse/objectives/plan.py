@@ -41,6 +41,11 @@ class Plan(NamedTuple):
     alignments: list[Alignment]
     sampled: dict[str, int]  # the layer and dim this step drew, for the log
 
+    @property
+    def parts(self) -> list[Cell | Alignment]:
+        """Its cells, then its alignments."""
+        return [*self.cells, *self.alignments]
+
 
 class Draw:
     """The sizes a recipe works with, and the draws of one step.

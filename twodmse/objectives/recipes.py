@@ -289,10 +289,10 @@ class Recipe:
             ValueError: if a plan of your own names a cell that the encoder does not have.
         """
         plan = self.spec.plan(Draw(self, step))
-        for layer, dim, *_ in (*plan.cells, *plan.alignments):
-            if not (0 <= layer <= self.num_layers and 1 <= dim <= self.dim):
+        for part in plan.parts:
+            if not (0 <= part.layer <= self.num_layers and 1 <= part.dim <= self.dim):
                 has = f"the encoder has layers 0..{self.num_layers} and dims 1..{self.dim}"
-                raise ValueError(f"recipe {self.name!r} names layer {layer}, dim {dim}: {has}")
+                raise ValueError(f"recipe {self.name!r} names layer {part.layer}, dim {part.dim}: {has}")
         return plan
 
     def cells(self, step: int) -> list[tuple[int, int]]:

@@ -54,9 +54,9 @@ def front(cells: pd.DataFrame, best: pd.DataFrame, ax: Axes, cost: str = "bytes"
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.margins(x=0.12, y=0.12)
     legend = ax.legend(fontsize=8, loc="lower right")
-    for marker in legend.legend_handles:
-        marker.set_array(None)
-        marker.set_facecolor("0.75")  # here the shape speaks, the colours are layers
+    for handle in legend.legend_handles:
+        handle.set_array(None)
+        handle.set_facecolor("0.75")  # here the shape speaks, the colours are layers
     names = [f"({row.layer}, {row.dim}) {row.precision}" for row in best.itertuples()]
     _name_points(ax, best[cost].to_numpy(), best["spearman"].to_numpy(), names, [legend.get_window_extent])
     return ax

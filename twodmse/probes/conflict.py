@@ -77,7 +77,7 @@ def check_recipe(encoder: Encoder, recipe: Recipe) -> None:
     plan = recipe.plan(0)
     if any(alignment.target == TEACHER for alignment in plan.alignments):
         raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: its gradients cannot be taken here")
-    if len({part.term for part in [*plan.cells, *plan.alignments]}) < 2:
+    if len({part.term for part in plan.parts}) < 2:
         raise ValueError(f"recipe {recipe.name!r} logs one term: two are needed to compare their gradients")
 
 

@@ -159,12 +159,13 @@ class CellsLoss(nn.Module):
     def _base(self, scored: bool) -> Callable[..., Tensor]:
         if isinstance(self.base_loss, str):
             return BaseLoss.named(self.base_loss, scored, (1.0, 1.0, 1.0), 20.0)
-        if self.loss is None:
+        loss = self.loss
+        if loss is None:
             return self.base_loss
 
         def theirs(columns: Iterable[Tensor], gold: Tensor | None, dims: Iterable[int]) -> Tensor:
             cut = ([column[:, :d] for column in columns] for d in dims)
-            return torch.stack([self.loss.compute_loss_from_embeddings(embeddings, gold) for embeddings in cut])  # (K,)
+            return torch.stack([loss.compute_loss_from_embeddings(embeddings, gold) for embeddings in cut])  # (K,)
 
         return theirs
 

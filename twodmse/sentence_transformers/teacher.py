@@ -24,14 +24,14 @@ class Teacher(nn.Module):
 
     def __init__(self, teacher: SentenceTransformer | str, student: SentenceTransformer) -> None:
         super().__init__()
-        if teacher is student:
-            teacher = copy.deepcopy(student)
-        elif not isinstance(teacher, SentenceTransformer):
-            teacher = SentenceTransformer(str(resolve(str(teacher))), device=str(student.device))
-        self.encoder = teacher.requires_grad_(False)
+        if not isinstance(teacher, SentenceTransformer):
+            read = SentenceTransformer(str(resolve(str(teacher))), device=str(student.device))
+        else:
+            read = copy.deepcopy(student) if teacher is student else teacher
+        self.encoder = read.requires_grad_(False)
         self.tokenizer = student.tokenizer
-        same_vocabulary = teacher.tokenizer.get_vocab() == student.tokenizer.get_vocab()
-        self.reads_tokens = same_vocabulary and teacher.max_seq_length >= student.max_seq_length
+        same_vocabulary = read.tokenizer.get_vocab() == student.tokenizer.get_vocab()
+        self.reads_tokens = same_vocabulary and read.max_seq_length >= student.max_seq_length
 
     @property
     def dim(self) -> int:

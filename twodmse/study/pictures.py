@@ -21,7 +21,7 @@ LINES = (UNTOUCHED, "full", "mrl", "2dmse", "st2d", "grid")  # models of the cur
 PANEL = (4.3, 3.7)  # inches
 
 
-def shown(study: Study, models: tuple[str, ...]) -> list[str]:
+def shown(study: Study, models: Sequence[str]) -> list[str]:
     """Those of the models that have a finished run."""
     return [model for model in models if study.has(model)]
 
@@ -75,7 +75,7 @@ def study_dims(data: Path) -> Figure:
 
 
 def draw_lines(
-    study: Study, models: tuple[str, ...], ax: plt.Axes, over: str, layers: Sequence[int], dims: Sequence[int]
+    study: Study, models: Sequence[str], ax: plt.Axes, over: str, layers: Sequence[int], dims: Sequence[int]
 ) -> None:
     """The means of those models that have a finished run, over the layers or the dims."""
     models = shown(study, models)

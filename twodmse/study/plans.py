@@ -1,7 +1,6 @@
 """Plans of the study: which runs there are, as data; what they would cost elsewhere."""
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +27,7 @@ class Trial:
 
     model: str  # what the tables call it
     seed: int = 0
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of TrainConfig; none for the untouched backbone
+    settings: dict[str, Any] = field(default_factory=dict)  # of TrainConfig; none for the untouched backbone
     layers: int | None = None  # depth it is cut to before training; None keeps all
     rate_of: str | None = None  # whose learning rate of the sweep it takes
     sweep: bool = False  # a short run at one learning rate, to choose among them
@@ -61,7 +60,7 @@ class StudyPlan:
     steps: int
     batch_size: int
     trials: tuple[Trial, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
     sweep_steps: int = 0
     validation: str = "stsb-validation"

@@ -7,7 +7,7 @@ the next run that no other one holds.
 import gzip
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -146,7 +146,7 @@ def best_rate(sweep: pd.DataFrame, model: str) -> float:
     return float(rows.sort_values("spearman")["lr"].iloc[-1])
 
 
-def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: Mapping[str, object]) -> None:
+def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: dict[str, object]) -> None:
     """One run: train with the swept rate, score all tasks, write its rows; the row in ``study_runs`` comes last.
 
     Args:

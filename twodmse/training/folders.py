@@ -24,9 +24,10 @@ RUN_FILE = "run.json"
 # What a run writes as it begins, and what is left of such a file that was being written.
 START = re.compile(r"(dims_order|run|train_config)\.json|\.(dims_order|run|train_config)-[0-9a-f]{8}\.json")
 # Settings that a resumed run may change: they only say what is stored, looked at and shown.
-FREE = ("out", "keep", "save_every", "log_every", "report_to", "logging_dir")
-FREE += ("eval_every", "eval_data", "eval_cells", "eval_metric")
-
+FREE = (
+    "out", "keep", "save_every", "log_every", "report_to", "logging_dir",
+    "eval_every", "eval_data", "eval_cells", "eval_metric",
+)  # fmt: skip
 
 # What run.json holds: hashes of what a run goes on with besides its settings; that of the order where it has one.
 Facts = dict[Literal["data_sha256", "dims_order_sha256"], Sha256]

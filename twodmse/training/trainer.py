@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl
 from transformers.integrations import TensorBoardCallback
 
 from twodmse.config import TrainConfig
@@ -144,7 +144,7 @@ class CellTrainer(Trainer):
             states = gather_rows(states[:, inputs["order"]], columns, dim=1)  # stacked column after column
             gold = None if gold is None else gather_rows(gold)
             if self.teacher is not None:
-                teacher = gather_rows(self.teacher_vectors(inputs["texts"], states), columns)  # (B, E)
+                teacher = gather_rows(self.teacher_vectors(self.teacher, inputs["texts"], states), columns)  # (B, E)
             terms = objective(states, plan, self.base, columns, gold, teacher, inputs["own_columns"])
             loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
@@ -155,10 +155,10 @@ class CellTrainer(Trainer):
         self.last_terms = {name: term.item() for name, term in terms.items()} | plan.sampled
         return whole_gradient(loss)
 
-    def teacher_vectors(self, texts: list[str], like: Tensor) -> Tensor:
-        """The frozen teacher's vectors (B, E) of texts stacked column after column."""
+    def teacher_vectors(self, teacher: Encoder, texts: list[str], like: Tensor) -> Tensor:
+        """A frozen teacher's vectors (B, E) of texts stacked column after column."""
         with self.accelerator.autocast():  # the Trainer leaves autocast to accelerate, which wraps the model alone
-            vectors = self.teacher.encode(texts, progress=False)
+            vectors = teacher.encode(texts, progress=False)
         return torch.from_numpy(vectors).to(like)
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
@@ -174,7 +174,7 @@ class CellTrainer(Trainer):
             )
         metrics = {f"{metric_key_prefix}_{name}": float(score) for name, score in scores.items()}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:

@@ -119,9 +119,10 @@ def worst_pairs(pairs: TextSet, cosines: np.ndarray, count: int) -> pd.DataFrame
         One row a pair, the worst first: off (places by which it stands too high, negative: too low; equal values share
         a place), gold, cosine, first, second.
     """
-    off = rankdata(cosines) - rankdata(pairs.gold)  # (P,)
+    gold = np.asarray(pairs.gold)
+    off = rankdata(cosines) - rankdata(gold)  # (P,)
     rows = np.argsort(-np.abs(off), kind="stable")[:count]
-    kept = {"off": off[rows], "gold": pairs.gold[rows], "cosine": cosines[rows]}
+    kept = {"off": off[rows], "gold": gold[rows], "cosine": cosines[rows]}
     first, second = ([column[i] for i in rows] for column in pairs.columns)
     return pd.DataFrame(kept | {"first": first, "second": second})
 

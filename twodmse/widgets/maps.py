@@ -63,6 +63,7 @@ class TextMap(CellView):
         layer, dim = self.cell
         panels = []
         for name, found in self.maps().items():
+            parts: tuple[str, ...]
             if found is None:
                 parts = ("<div>All texts have the same vector at this cell: there is no map of them.</div>",)
             else:

@@ -4,6 +4,7 @@ What is typed is encoded once a model; a slider's move only looks numbers up and
 Only ipywidgets' own widgets are used, so that JupyterLab, Colab and others show them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -19,7 +20,7 @@ from twodmse.widgets import cells, drawing, static
 from twodmse.widgets.controls import HALF, WIDE, log_slider, number_box, slider, text_box
 
 
-class CellView:
+class CellView(ABC):
     """A layer slider and a dim slider over a picture that follows them.
 
     Args:
@@ -46,6 +47,14 @@ class CellView:
     def cell(self) -> tuple[int, int]:
         """The chosen layer and dim."""
         return self.layer.value, self.dim.value
+
+    @abstractmethod
+    def html(self) -> str:
+        """The picture of the chosen cell."""
+
+    @abstractmethod
+    def encode(self) -> None:
+        """Encode what was typed."""
 
     def redraw(self, _: Any = None) -> None:
         """Draw the chosen cell; no model is called."""
