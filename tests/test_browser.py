@@ -132,6 +132,13 @@ def press(view, slider, key, times=1):
             view.locator(f".twodmse-{slider} .noUi-handle").press(key)
 
 
+def go_to(view, layer, dim):
+    """Type the cell into the boxes: no test leans on where the one before left the view."""
+    for box, value in ((".twodmse-layer .widget-readout", layer), (".twodmse-dim-box input", dim)):
+        view.locator(box).fill(str(value))
+        view.locator(box).press("Enter")
+
+
 def typed(view, box):
     return view.locator(f".twodmse-{box} input").input_value()
 
@@ -158,6 +165,8 @@ def test_both_sliders_move_number_and_mark_to_the_values_of_the_library(page, mo
     view = page.locator(".twodmse-twosentences")
     texts = [typed(view, "sentence-1"), typed(view, "sentence-2")]
     layer, dim = 3, 32
+    go_to(view, layer, dim)
+    at_cell(view, layer, dim)
     seen = []
     for slider, key, change in (
         ("layer", "ArrowLeft", (-1, 0)),
@@ -200,6 +209,8 @@ def test_the_dim_slider_is_logarithmic_and_its_box_exact(page):
 
 def test_text_typed_in_is_encoded(page, models):
     view = page.locator(".twodmse-twosentences")
+    go_to(view, 6, 33)
+    at_cell(view, 6, 33)
     box = view.locator(".twodmse-sentence-1 input")
     box.fill("")
     box.press("Enter")
@@ -215,6 +226,8 @@ def test_text_typed_in_is_encoded(page, models):
 
 def test_sliders_reorder_the_ranking(page, models):
     view = page.locator(".twodmse-ranking")
+    go_to(view, 4, 64)
+    expect(view).to_contain_text("Ranking at layer 4, dim 64;")
     press(view, "layer", "ArrowLeft", 2)
     press(view, "dim", "ArrowLeft", 3)
     expect(view).to_contain_text("Ranking at layer 2, dim 61;")
@@ -238,6 +251,7 @@ def test_sliders_reorder_the_ranking(page, models):
 
 def test_the_replay_moves_grid_and_terms(page):
     view = page.locator(".twodmse-replay")
+    view.locator(".twodmse-step-slider .noUi-handle").press("End")
     expect(view.locator(".twodmse-grid")).to_have_attribute("data-step", "2")
     before = view.locator(".twodmse-grid").inner_html(), view.locator(".twodmse-term").all_inner_texts()
     view.locator(".twodmse-step-slider .noUi-handle").press("ArrowLeft")
