@@ -14,7 +14,7 @@ from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.stack import cut
 
 TOLERANCE = 1e-3  # largest length of a difference in lengths of the vector; rounding in float32 is a thousandth of it
-LENGTHS = (2, 40)  # tokens of the two texts, before those that stand around every text
+LENGTHS = (2, 20)  # tokens of the two texts, before those that stand around every text
 
 
 @torch.no_grad()
