@@ -22,7 +22,7 @@ STEPS = 70
 SETTINGS = {"data": "mini-nli", "batch_size": 32, "lr": 4e-4, "dropout": 0.0, "precision": "fp32"}
 SHOWN_DIMS = (16, 32, 64, 128, 256, 384)
 TRAINED = ("full", "2dmse", "grid")
-RATES = (5e-5, 1e-4, 2e-4, 4e-4)
+RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 SWEEP_STEPS = 45
 
 
