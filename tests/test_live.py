@@ -268,4 +268,6 @@ def test_cost_is_measured_in_this_browser(page):
             page.emulate_media(color_scheme=scheme)
             page.screenshot(path=Path(os.environ["SHOTS"]) / f"live-{width}-{scheme}.png", full_page=True)
     page.set_viewport_size({"width": 390, "height": 844})
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    for tab in page.get_by_role("tab").all():
+        tab.click()
+        assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, tab.inner_text()

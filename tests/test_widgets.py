@@ -462,6 +462,9 @@ def test_shares_of_both_cells_add_up_to_their_cosines(models):
     numbers = [[float(n) for n in re.findall(r"[+-]\d\.\d{3}", row)] for row in rows[: len(rows) // 2]]
     listed = rows[:9]
     assert [bool(re.match(r"coordinate \d+|the other 24", row)) for row in listed] == [True] * 9
+    for row, shown_shares in zip(listed[:8], numbers, strict=False):  # coordinates are counted from 0
+        shares = view.coordinates(next(iter(models)))[:, int(re.match(r"coordinate (\d+)", row)[1])]
+        assert shown_shares == pytest.approx(list(shares[~np.isnan(shares)]), abs=6e-4)
     for table, count in ((numbers[9:17], 8), (numbers[17:], 6)):  # the tokens of either sentence
         assert len(table) == count
         assert sum(n[0] for n in table) == pytest.approx(float(shown[0]), abs=0.005)

@@ -100,11 +100,11 @@ class WhyFlip(CellView):
         line = drawing.number("cosine ", f"{here:.3f}", f"(at the other cell: {there:.3f})")
         change = np.nan_to_num(shares[0]) - np.nan_to_num(shares[1])  # (D,)
         rows = np.argsort(-np.abs(change), kind="stable")[: self.count]
-        listed: list[tuple[str, Any, Any]] = [(f"coordinate {k + 1}", *shares[:, k]) for k in rows]
+        listed: list[tuple[str, Any, Any]] = [(f"coordinate {k}", *shares[:, k]) for k in rows]
         rest = np.nansum(np.delete(shares, rows, axis=1), axis=1)
         if len(rows) < shares.shape[1]:
             listed.append((f"the other {shares.shape[1] - len(rows)}", *rest))
-        parts = [line, shares_table("coordinates that change most (counted from 1)", listed)]
+        parts = [line, shares_table("coordinates that change most (counted from 0)", listed)]
         for side in (0, 1):
             sums = [token_shares(*self.tokens[name], *cell).sum(axis=1 - side) for cell in self.both]  # 2 x (T,)
             words = self.tokens[name][side].tokens
