@@ -1,10 +1,13 @@
 """Small random models of every architecture, a tokenizer over a few words, and texts to feed them."""
 
+import copy
 import os
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # quick tests never look at a network; hub tests set their own
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -21,7 +24,9 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
+from typer.testing import CliRunner, Result
 
+from twodmse.cli import app
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.storage import Layout
@@ -29,6 +34,13 @@ from twodmse.encoder.storage import Layout
 WORDS = ("a man woman dog cat plays eats sees runs the in on park house red blue big small not never two three").split()  # noqa: SIM905
 LAYERS, DIM, VOCAB = 4, 32, 40
 SHAPE = {"vocab_size": VOCAB, "hidden_size": DIM, "intermediate_size": 48, "num_attention_heads": 4}
+CHROMIUM = {
+    "executable_path": os.environ.get("CHROMIUM", "/usr/bin/chromium"),
+    "args": [
+        "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    ],
+}  # fmt: skip
 ARCHITECTURES = ["bert", "roberta", "mpnet", "distilbert", "modernbert"]
 
 
@@ -90,6 +102,11 @@ def sentences(n: int, seed: int = 0) -> list[str]:
     return list(found)
 
 
+def run_app(*args: object) -> Result:
+    """The command line, in this process."""
+    return CliRunner().invoke(app, [str(arg) for arg in args], terminal_width=200)
+
+
 @pytest.fixture(params=ARCHITECTURES)
 def architecture(request) -> str:
     return request.param
@@ -115,3 +132,34 @@ def triplets() -> TextSet:
 def pairs() -> TextSet:
     column = sentences(80, seed=2)
     return TextSet("tiny-pairs", (tuple(column[:40]), tuple(column[40:])), np.linspace(0, 5, 40))
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    return tiny_encoder().save(tmp_path / "model")
+
+
+@pytest.fixture
+def scored(tmp_path, pairs) -> Path:
+    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
+    table.to_csv(tmp_path / "pairs.csv", index=False)
+    return tmp_path / "pairs.csv"
+
+
+@pytest.fixture
+def rows(tmp_path, triplets) -> Path:
+    table = pd.DataFrame(dict(zip(("anchor", "positive", "negative"), triplets.columns, strict=True)))
+    table.to_csv(tmp_path / "triplets.csv", index=False)
+    return tmp_path / "triplets.csv"
+
+
+@pytest.fixture(scope="session")
+def bundled_and_shaken() -> tuple[Encoder, Encoder]:
+    """The bundled model, and one with other weights of the same shape."""
+    before = Encoder.load("bundled")
+    after = copy.deepcopy(before)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in after.backbone.parameters():
+            weight.add_(0.1 * weight.std(unbiased=False) * torch.randn_like(weight))
+    return before, after

@@ -1,3 +1,4 @@
+import functools
 import shutil
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import DIM, LAYERS, sentences, tiny_encoder
+from conftest import DIM, LAYERS, run_app, sentences
 from typer.testing import CliRunner
 
 from twodmse import Encoder
@@ -37,25 +38,6 @@ def tick(clock, seconds):
         clock.now += seconds
 
     return hook
-
-
-@pytest.fixture
-def model(tmp_path):
-    return str(tiny_encoder().save(tmp_path / "model"))
-
-
-@pytest.fixture
-def scored(tmp_path, pairs):
-    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
-    table.to_csv(tmp_path / "pairs.csv", index=False)
-    return str(tmp_path / "pairs.csv")
-
-
-@pytest.fixture
-def rows(tmp_path, triplets):
-    table = pd.DataFrame(dict(zip(("anchor", "positive", "negative"), triplets.columns, strict=True)))
-    table.to_csv(tmp_path / "triplets.csv", index=False)
-    return str(tmp_path / "triplets.csv")
 
 
 def test_depth_is_timed_with_the_embedding_layer_aside(encoder, clock):
@@ -244,8 +226,7 @@ def test_bad_input_is_refused_before_work(model, rows, scored, monkeypatch):
             call()
 
 
-def run(*args):
-    return runner.invoke(app, ["bench", *map(str, args)], terminal_width=200)
+run = functools.partial(run_app, "bench")
 
 
 def test_bench_prints_and_writes_its_tables(model, scored, tmp_path):

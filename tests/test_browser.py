@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import CHROMIUM
 
 from twodmse import Encoder
 
@@ -20,11 +21,6 @@ expect = sync_api.expect
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]  # one server for all of them
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "06_explorer.ipynb"
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PATIENCE = 60_000  # milliseconds a change may take on a busy machine
 READY = "window.jupyterapp?.shell.currentWidget?.sessionContext?.isReady"
 # Presses one arrow key n times, with a look at each picture, and measures from press to new picture, in milliseconds.
@@ -94,7 +90,7 @@ def lab_url(home):
 def page(lab_url):
     """The notebook after "run all", in a window 1200 px wide."""
     expect.set_options(timeout=PATIENCE)
-    with sync_api.sync_playwright() as p, p.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
+    with sync_api.sync_playwright() as p, p.chromium.launch(**CHROMIUM) as browser:
         page = browser.new_page(viewport={"width": 1200, "height": 1500})
         page.set_default_timeout(PATIENCE)
         page.goto(lab_url)

@@ -6,38 +6,11 @@ import sys
 import pandas as pd
 import pytest
 import typer
-from conftest import tiny_encoder
-from typer.testing import CliRunner
+from conftest import run_app as run
 
 from twodmse.cli import app
 from twodmse.config import TrainConfig
 from twodmse.version import __version__
-
-runner = CliRunner()
-
-
-def run(*args):
-    return runner.invoke(app, [str(a) for a in args], terminal_width=200)
-
-
-@pytest.fixture
-def model(tmp_path):
-    return tiny_encoder().save(tmp_path / "model")
-
-
-@pytest.fixture
-def scored(tmp_path, pairs):
-    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
-    table.to_csv(tmp_path / "pairs.csv", index=False)
-    return tmp_path / "pairs.csv"
-
-
-@pytest.fixture
-def rows(tmp_path, triplets):
-    table = pd.DataFrame(dict(zip(("anchor", "positive", "negative"), triplets.columns, strict=True)))
-    table.to_csv(tmp_path / "triplets.csv", index=False)
-    return tmp_path / "triplets.csv"
-
 
 COMMANDS = typer.main.get_command(app).commands
 UNSAID = {"out", "picture", "grid", "sentences", "compare", "published", "max_ms", "max_bytes", "min_spearman"}  # none

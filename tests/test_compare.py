@@ -5,10 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import DIM, LAYERS, sentences, tiny_encoder
+from conftest import run_app as run
 from scipy.stats import rankdata, spearmanr
-from typer.testing import CliRunner
 
-from twodmse.cli import app
 from twodmse.data.sets import STS_TASKS, TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation import published, records
@@ -339,13 +338,6 @@ def test_the_commit_is_that_of_this_packages_checkout(tmp_path, monkeypatch):
         records, "__file__", str(package / "inside" / "evaluation" / "records.py")
     )  # as site-packages in a checkout
     assert records.commit() is None
-
-
-runner = CliRunner()
-
-
-def run(*args):
-    return runner.invoke(app, [str(a) for a in args], terminal_width=200)
 
 
 @pytest.fixture

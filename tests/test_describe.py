@@ -1,9 +1,10 @@
 """The tables of recipes say what the papers and their code do, and follow the recipes when those change."""
 
-import pytest
-from typer.testing import CliRunner
+import functools
 
-from twodmse.cli import app
+import pytest
+from conftest import run_app
+
 from twodmse.objectives import summary as describe
 from twodmse.objectives.plan import Cell, Plan, RecipeSpec
 from twodmse.objectives.recipes import RECIPES, Recipe
@@ -141,8 +142,7 @@ def test_a_switch_shows_as_a_difference():
     assert cooler.loc["temperature"].tolist() == ["1", "0.5"]
 
 
-def run(*args):
-    return CliRunner().invoke(app, ["recipes", *args], terminal_width=200)
+run = functools.partial(run_app, "recipes")
 
 
 def test_the_command_prints_every_recipe_in_each_part():

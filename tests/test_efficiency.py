@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 import re
@@ -8,13 +9,12 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import LAYERS, sentences, tiny_encoder
+from conftest import LAYERS, run_app, sentences, tiny_encoder
 from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
 from twodmse import Encoder, plots
-from twodmse.cli import app
 from twodmse.efficiency import costs as efficiency
 from twodmse.efficiency import timing as measure
 from twodmse.efficiency.costs import best_cell, cell_costs, dim_costs, layer_costs, pareto_front, quantised_grid
@@ -51,13 +51,6 @@ def timed(encoder, clock):
     for layer in encoder.backbone.layers:
         layer.register_forward_hook(tick(clock, 2))
     return encoder
-
-
-@pytest.fixture
-def scored(tmp_path, pairs):
-    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
-    table.to_csv(tmp_path / "pairs.csv", index=False)
-    return str(tmp_path / "pairs.csv")
 
 
 def test_contenders_take_turns_and_warm_rounds_do_not_count(clock):
@@ -375,8 +368,7 @@ def test_costs_that_cannot_be_drawn_are_refused():
         plots.speed_up(cells, ax, dims=[7])
 
 
-def pick(*args):
-    return runner.invoke(app, ["pick", *map(str, args)], terminal_width=200)
+pick = functools.partial(run_app, "pick")
 
 
 @pytest.fixture

@@ -1,34 +1,23 @@
 """The explorer page: its numbers by hand and against the library, and the page itself in a real browser, offline."""
 
 import base64
-import copy
 import functools
 import json
-import os
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from conftest import DIM, LAYERS, sentences, tiny_encoder
+from conftest import CHROMIUM, DIM, LAYERS, run_app, sentences, tiny_encoder
 from typer.testing import CliRunner
 
-from twodmse.cli import app
-from twodmse.encoder.encoder import Encoder
 from twodmse.explorer import page as explorer
 from twodmse.explorer import stories
 
 runner = CliRunner()
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
-def run(*args):
-    return runner.invoke(app, ["explore", *map(str, args)], terminal_width=200)
+run = functools.partial(run_app, "explore")
 
 
 def table(texts):
@@ -302,21 +291,9 @@ def test_help_shows_an_example():
 
 
 @pytest.fixture(scope="module")
-def models():
-    """The bundled model, and one with other weights of the same shape."""
-    before = Encoder.load("bundled")
-    after = copy.deepcopy(before)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in after.backbone.parameters():
-            weight.add_(0.1 * weight.std(unbiased=False) * torch.randn_like(weight))
-    return before, after
-
-
-@pytest.fixture(scope="module")
-def page_file(models, tmp_path_factory):
+def page_file(bundled_and_shaken, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "explorer.html"
-    size = explorer.write_explorer(*models, explorer.read_sentences(), ("bundled", "shaken"), path)
+    size = explorer.write_explorer(*bundled_and_shaken, explorer.read_sentences(), ("bundled", "shaken"), path)
     assert size == path.stat().st_size < 5_000_000
     return path
 
@@ -329,7 +306,7 @@ def browser():
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=30_000)
-    with sync_playwright() as p, p.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
+    with sync_playwright() as p, p.chromium.launch(**CHROMIUM) as browser:
         yield browser
 
 
@@ -355,13 +332,13 @@ def number(text):
 
 
 @pytest.fixture(scope="module")
-def known(models):
+def known(bundled_and_shaken):
     """The library's own cosines of the bundled sentences at a cell of model 0 or 1."""
     texts = explorer.read_sentences()["text"].tolist()
 
     @functools.cache
     def cosines(which, layer, dim):
-        vectors = models[which].encode(texts, layer, dim)
+        vectors = bundled_and_shaken[which].encode(texts, layer, dim)
         return vectors @ vectors.T
 
     return cosines

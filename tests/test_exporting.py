@@ -1,3 +1,4 @@
+import functools
 import json
 import re
 
@@ -8,15 +9,13 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ARCHITECTURES, DIM, LAYERS, sentences, tiny_model, tiny_tokenizer
+from conftest import ARCHITECTURES, DIM, LAYERS, run_app, sentences, tiny_model, tiny_tokenizer
 from conftest import tiny_encoder as plain_tiny_encoder
 from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
-from typer.testing import CliRunner
 
 from twodmse import Encoder
-from twodmse.cli import app
 from twodmse.encoder.storage import Layout
 from twodmse.export import cards, exporting
 from twodmse.export import onnx as exporting_onnx
@@ -398,13 +397,7 @@ def test_grids_that_do_not_fit_are_refused(encoder, tmp_path, change, message):
 # ---------------------------------------------------------------- the command
 
 
-def run(*args):
-    return CliRunner().invoke(app, ["export", *map(str, args)], terminal_width=200)
-
-
-@pytest.fixture
-def model(tmp_path):
-    return tiny_encoder().save(tmp_path / "model")
+run = functools.partial(run_app, "export")
 
 
 def test_command_writes_what_it_says(model, tmp_path):

@@ -1,6 +1,5 @@
 """The site in which the models run in the reader's browser: its files, and its numbers in a real browser, offline."""
 
-import copy
 import os
 import re
 import shutil
@@ -12,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import DIM, LAYERS, tiny_encoder
+from conftest import CHROMIUM, DIM, LAYERS, tiny_encoder
 from typer.testing import CliRunner
 
 from twodmse.cli import app
-from twodmse.encoder.encoder import Encoder
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -25,11 +22,6 @@ from twodmse.explorer import live
 from twodmse.export.onnx import QUANTISED, run_onnx
 
 runner = CliRunner()
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PATIENCE = 180_000  # milliseconds: two models are loaded and compiled
 
 
@@ -138,15 +130,9 @@ def runtime(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def site(runtime, tmp_path_factory):
-    before = Encoder.load("bundled")
-    after = copy.deepcopy(before)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in after.backbone.parameters():
-            weight.add_(0.1 * weight.std(unbiased=False) * torch.randn_like(weight))
+def site(runtime, bundled_and_shaken, tmp_path_factory):
     folder = tmp_path_factory.mktemp("web") / "site"
-    live.write_live(before, after, ("bundled", "shaken"), folder, runtime)
+    live.write_live(*bundled_and_shaken, ("bundled", "shaken"), folder, runtime)
     return folder
 
 
@@ -171,7 +157,7 @@ def page(site):
             foreign.append(route.request.url)
             route.abort()
 
-    with sync_playwright() as p, p.chromium.launch(executable_path=CHROMIUM, args=FLAGS) as browser:
+    with sync_playwright() as p, p.chromium.launch(**CHROMIUM) as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
         page.set_default_timeout(PATIENCE)
         page.route("**/*", guard)

@@ -11,10 +11,9 @@ from contextlib import ExitStack
 
 import pandas as pd
 import pytest
+from conftest import run_app as run
 from conftest import tiny_encoder
-from typer.testing import CliRunner
 
-from twodmse.cli import app
 from twodmse.files import atomic_file, atomic_folder, locked, no_formula, write_table
 
 HOLD = """
@@ -24,22 +23,6 @@ with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
-
-
-def run(*args):
-    return CliRunner().invoke(app, [str(a) for a in args], terminal_width=200)
-
-
-@pytest.fixture
-def model(tmp_path):
-    return tiny_encoder().save(tmp_path / "model")
-
-
-@pytest.fixture
-def scored(tmp_path, pairs):
-    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
-    table.to_csv(tmp_path / "pairs.csv", index=False)
-    return tmp_path / "pairs.csv"
 
 
 def names(folder):

@@ -8,14 +8,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder
+from conftest import run_app as run
 from matplotlib import pyplot as plt
 from scipy.spatial.distance import pdist
 from scipy.special import softmax
 from scipy.stats import entropy, spearmanr
-from typer.testing import CliRunner
 
 from twodmse import plots, probes
-from twodmse.cli import app
 from twodmse.commands.probe import PICTURES, draw_probes
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import normalise
@@ -484,10 +483,6 @@ def test_control_curves_draw_one_layer(states):
 
 
 # ---------------------------------------------------------------- command
-
-
-def run(*args):
-    return CliRunner().invoke(app, [str(a) for a in args], terminal_width=200)
 
 
 @pytest.fixture

@@ -216,6 +216,18 @@ def test_what_cannot_be_applied_is_refused_by_name(folder, file, settings, named
         Encoder.load(folder)
 
 
+def test_an_infinity_in_the_models_own_config_is_taken(folder):
+    change(folder / "config.json", time_step_limit=[0.0, float("inf")])  # as transformers writes Mamba's
+    assert Encoder.load(folder).num_layers == LAYERS
+
+
+def test_a_file_that_is_listed_and_missing_is_named(folder):
+    (folder / "twodmse.json").unlink()
+    (folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"1_Pooling/config\.json cannot be read \(No such file"):
+        Encoder.load(folder)
+
+
 @pytest.mark.parametrize("text", ["", "null", "[1]", "{", '{"a": ' * 2000])
 @pytest.mark.parametrize("file", ["twodmse.json", "modules.json", "sentence_bert_config.json", "config.json"])
 def test_files_that_hold_something_else_are_named(folder, file, text):

@@ -93,8 +93,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
-def parse_json(text: str, name: str) -> Any:
+def parse_json(text: str, name: str, constants: bool = False) -> Any:
     """What a JSON text holds.
+
+    Args:
+        text: the JSON.
+        name: what a message calls it.
+        constants: take NaN and the infinities too, as Python writes them.
 
     Raises:
         ValueError: with the name, for what is no JSON, is nested too deep, or holds NaN or an infinity.
@@ -104,7 +109,7 @@ def parse_json(text: str, name: str) -> Any:
         raise ValueError(f"{name} holds {constant}, which is no number of JSON")
 
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text, parse_constant=None if constants else refuse)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{name} is no valid JSON ({error.msg} at line {error.lineno}, column {error.colno})"
@@ -113,8 +118,8 @@ def parse_json(text: str, name: str) -> Any:
         raise ValueError(f"{name} is nested too deep") from None
 
 
-def read_json(path: Path, kind: type[T] | Any, strict: bool = True) -> T:
-    """What a JSON file holds, checked as `checked` does.
+def read_json(path: Path, kind: type[T] | Any, strict: bool = True, constants: bool = False) -> T:
+    """What a JSON file holds, read as `parse_json` does and checked as `checked` does.
 
     Raises:
         ValueError: with the file's name, if it is damaged or holds something else.
@@ -123,5 +128,5 @@ def read_json(path: Path, kind: type[T] | Any, strict: bool = True) -> T:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path} is no valid JSON: it is not UTF-8") from None
-    value = parse_json(text, str(path))
+    value = parse_json(text, str(path), constants)
     return checked(kind, value, str(path), strict)

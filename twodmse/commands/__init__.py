@@ -31,7 +31,7 @@ def stop(number: int, _: Any) -> None:
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn what the user can mend into one line and exit code 1; a bug keeps its traceback."""
+    """Show an error that the user can correct as one line, with exit code 1; a bug keeps its traceback."""
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:

@@ -4,7 +4,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from transformers import BatchEncoding
 
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
-from twodmse.encoder.loading import load_parts, quiet_transformers, usable_length
+from twodmse.encoder.loading import check_number, found_device, load_parts, quiet_transformers, usable_length
 from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_texts, normalise, padded, prompt_of, read_layers
 from twodmse.encoder.settings import read_folder
 from twodmse.encoder.storage import Layout, save_tokenizer, write_layout
@@ -180,6 +180,15 @@ class Encoder:
         out = out if layers == wanted else out[[wanted.index(layer) for layer in layers]]
         return out[:, 0] if isinstance(texts, str) else out
 
+    @overload
+    def encode(
+        self, texts: Sequence[str] | str, layer: int | None = None, dim: int | None = None, batch_size: int = 64,
+        progress: bool | None = None, prompt: str | None = None, prompt_name: str | None = None, out: None = None,
+    ) -> np.ndarray: ...  # fmt: skip
+
+    @overload
+    def encode(self, texts: Sequence[str] | str, *args: Any, out: str | Path, **options: Any) -> Path: ...
+
     def encode(
         self,
         texts: Sequence[str] | str,
@@ -211,17 +220,17 @@ class Encoder:
             return encode_to(self, texts, out, layer, dim, progress=progress, **options)
         layer, dim = self.check_cell(layer, dim)
         listed = as_texts([texts] if isinstance(texts, str) else texts)
-        out = np.empty((len(listed), dim), dtype=np.float32)
+        vectors = np.empty((len(listed), dim), dtype=np.float32)
 
         def keep(rows: np.ndarray, states: np.ndarray) -> None:
-            vectors = normalise(states[0, :, :dim])  # (b, d), cut before normalising
-            if not vectors.any(axis=1).all():
-                row = rows[~vectors.any(axis=1)][0]
+            part = normalise(states[0, :, :dim])  # (b, d), cut before normalising
+            if not part.any(axis=1).all():
+                row = rows[~part.any(axis=1)][0]
                 raise ValueError(f"the vector of texts[{row}] at layer {layer}, dim {dim} is zero: it has no direction")
-            out[rows] = vectors
+            vectors[rows] = part
 
         read_layers(self, [layer], listed, keep, batch_size, progress, prompt_of(self.layout, prompt, prompt_name))
-        return out[0] if isinstance(texts, str) else out
+        return vectors[0] if isinstance(texts, str) else vectors
 
     def submodel(self, layer: int | None = None, dim: int | None = None) -> "Encoder":
         """An encoder of its own with the first ``layer`` layers and a ``dim``-wide output; saved, it is smaller.
@@ -282,14 +291,3 @@ class Encoder:
         """Token ids of b texts as a batch where the weights are, padded on the right: no token loses its position."""
         batch = padded(ids, self.tokenizer.pad_token_id, unpooled)
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
-
-
-def found_device() -> torch.device:
-    """The accelerator that torch finds (CUDA, MPS, XPU), else the CPU."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-
-
-def check_number(word: str, value: Any, least: int, most: int) -> None:
-    """Raise a ValueError that names a number out of its range."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
-        raise ValueError(f"{word} {value!r} is out of range: this encoder has {word}s {least}..{most}")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
@@ -13,7 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from twodmse.encoder.settings import read_json
+from twodmse.checked import read_json
 from twodmse.encoder.stack import HEADS, layers_of
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,12 @@ def load_parts(folder: Path, name: str | Path, lower_case: bool = False) -> tupl
 
 def check_config(folder: Path, name: str | Path) -> None:
     """Refuse a config that asks for what twodmse does not do; raises a ValueError."""
-    config = read_json(folder / "config.json")
+    config, tokenizer = (
+        read_json(path, dict[str, Any], constants=True) if path.is_file() else {}
+        for path in (folder / "config.json", folder / "tokenizer_config.json")
+    )
     kind, known = config.get("model_type"), transformers.models.auto.configuration_auto.CONFIG_MAPPING_NAMES
-    tokenizer = folder / "tokenizer_config.json"
-    code = config.get("auto_map") or (read_json(tokenizer).get("auto_map") if tokenizer.is_file() else None)
+    code = config.get("auto_map") or tokenizer.get("auto_map")
     if code and kind not in known:
         raise ValueError(f"{name} is a {kind} model of {NO_CODE}")
     if code:
@@ -199,3 +202,14 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def found_device() -> torch.device:
+    """The accelerator that torch finds (CUDA, MPS, XPU), else the CPU."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def check_number(word: str, value: Any, least: int, most: int) -> None:
+    """Raise a ValueError that names a number out of its range."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+        raise ValueError(f"{word} {value!r} is out of range: this encoder has {word}s {least}..{most}")

@@ -5,7 +5,6 @@ no such list and is mean-pooled. Each file has its rules here; a setting that br
 with its name, because a vector made without it would be another one.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from twodmse.checked import read_json
 from twodmse.encoder.pooling import POOLINGS
 from twodmse.encoder.storage import OWN_CONFIG, POOLING_NAMES, Layout
 from twodmse.files import LISTED
@@ -113,32 +113,16 @@ class Settings(NamedTuple):
     head: nn.Linear | None  # a linear module after the pooling
 
 
-def read_json(path: Path, kind: type = dict) -> Any:
-    """The object (or list) in a JSON file.
-
-    Raises:
-        ValueError: naming the file, if it is no JSON or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON file ({error}): write it anew, or take it away") from error
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): the model folder is not whole") from error
-    if not isinstance(value, kind):
-        raise ValueError(
-            f"{path} holds {json.dumps(value)[:40]}: it must hold a JSON {'list' if kind is list else 'object'}"
-        )
-    return value
-
-
 def read_settings(path: Path, rules: dict[str, Rule], needed: tuple[str, ...] = ()) -> dict[str, Any]:
     """The settings in a JSON file, every one of them known and within its rule.
 
     Raises:
         ValueError: naming the file and the setting.
     """
-    settings = read_json(path)
+    try:
+        settings = read_json(path, dict[str, Any])
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): the model folder is not whole") from error
     for name in needed:
         if name not in settings:
             raise ValueError(f"{path} has no {name!r}: write it anew, or take it away")
@@ -179,7 +163,7 @@ def read_folder(folder: Path) -> Settings:
 def _read_modules(folder: Path) -> Settings:
     listing = folder / "modules.json"
     modules = []
-    for module in read_json(listing, list):
+    for module in read_json(listing, tuple[Any, ...]):
         if not isinstance(module, dict) or not all(isinstance(module.get(key), str) for key in ("type", "path")):
             raise ValueError(f"{listing} has an entry {module!r}: each must have a type and a path, both texts")
         package, _, kind = module["type"].rpartition(".")

@@ -1,4 +1,4 @@
-"""Cascade search: shortlist at a cheap cell, then let the forward pass go on from there and rerank at a dear one.
+"""Cascade search: shortlist at a cheap cell, then let the forward pass go on from there and rerank at a costly one.
 
 Source: adaptive retrieval of Matryoshka representations (Kusupati et al., 2205.13147, section 4.3), there over dims
 alone. Here the cells differ in depth too: a query runs n1 layers to be shortlisted and goes on from layer n1's token

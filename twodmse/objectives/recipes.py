@@ -85,11 +85,7 @@ def st2d(draw: Draw) -> Plan:
 
     i is uniform from 0..N-1 (0 is the embedding output); KL on the full width, T = 0.3, weight T, target detached.
     """
-    last_dim, i, dim = draw.cut(), draw.layer(first=0), draw.cut()
-    t = draw.options.temperature
-    cells = [Cell(draw.N, last_dim, 1.0, "last_cut"), Cell(i, dim, 1.0, "shallow_cut")]
-    align = Alignment(i, draw.D, draw.N, draw.options.align_weight * t, "coordinates", t, True, "alignment")
-    return Plan(cells, [align], {"layer": i, "dim": dim, "last_dim": last_dim})
+    return _st2d_plan(draw, first=0, falling=False, detached=True)
 
 
 def st2d_2024(draw: Draw) -> Plan:
@@ -97,10 +93,14 @@ def st2d_2024(draw: Draw) -> Plan:
 
     loss(N,d') + loss(s,d)/s + T KL_T(N || s) on the full width, T = 0.3, target not detached.
     """
-    last_dim, s, dim = draw.cut(), draw.layer(), draw.cut()
+    return _st2d_plan(draw, first=1, falling=True, detached=False)
+
+
+def _st2d_plan(draw: Draw, first: int, falling: bool, detached: bool) -> Plan:
+    last_dim, s, dim = draw.cut(), draw.layer(first), draw.cut()
     t = draw.options.temperature
-    cells = [Cell(draw.N, last_dim, 1.0, "last_cut"), Cell(s, dim, 1 / s, "shallow_cut")]
-    align = Alignment(s, draw.D, draw.N, draw.options.align_weight * t, "coordinates", t, False, "alignment")
+    cells = [Cell(draw.N, last_dim, 1.0, "last_cut"), Cell(s, dim, 1 / s if falling else 1.0, "shallow_cut")]
+    align = Alignment(s, draw.D, draw.N, draw.options.align_weight * t, "coordinates", t, detached, "alignment")
     return Plan(cells, [align], {"layer": s, "dim": dim, "last_dim": last_dim})
 
 

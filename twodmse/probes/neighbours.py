@@ -58,7 +58,7 @@ def _nearest(cosines: np.ndarray, rows: slice, k: int) -> np.ndarray:
 def order_flips(
     states: np.ndarray, left: Sequence[int], right: Sequence[int], dims: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """Share of all twos of pairs that the cell's cosine orders otherwise than the cosine at (N, D).
+    """Share of all couples of pairs whose order by the cell's cosine differs from that by the cosine at (N, D).
 
     (1 - tau) / 2 with tau Kendall's rank correlation (tau-b of scipy) of the two cosines over the pairs: 0 is the same
     order, 1/2 a random one; a tie counts half.

@@ -1,4 +1,6 @@
-"""Notebooks that can be committed: executed from top to bottom in a fresh kernel, then freed of what changes by itself.
+"""Notebooks that can be committed: executed from top to bottom in a fresh kernel, then cleaned of what varies.
+
+nbstripout keeps or drops outputs as a whole; here widget views, memory addresses and split streams go out of them.
 
 Use: python -m twodmse.study.notebooks notebooks/*.ipynb
 """
