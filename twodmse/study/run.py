@@ -67,7 +67,7 @@ def run_study(plan: StudyPlan, out: str | Path, work: str | Path, say: Callable[
 
 
 def in_turn(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], None]) -> Iterator[Trial]:
-    """Trials that no table holds and no other process runs; ends when the tables hold all, whichever process ran them."""
+    """Trials that no table holds and no other process runs; ends when the tables hold all, whoever ran them."""
     while left := to_do(plan, out):
         taken = 0
         for trial in left:
