@@ -16,6 +16,7 @@ import typer
 
 from twodmse.files import atomic_file
 from twodmse.study import answers, claims
+from twodmse.study.results import Study
 from twodmse.study.tables import markdown, read
 
 Block = Callable[[Path], str]
@@ -105,11 +106,31 @@ def corpus(data: Path) -> str:
     )
 
 
+def trainer(data: Path) -> str:
+    """What `grid` gets in sentence-transformers' trainer, beside the study's own runs."""
+    theirs, own = read(data, "trainer"), Study.read(data)
+    by_layer = theirs.groupby("layer")["spearman"].mean()
+    found = {"below": by_layer.loc[list(own.below)].mean(), "full": theirs["spearman"].iloc[-1]}
+    dims = own.counted(False)
+    ours = {
+        "below": own.seed_scores("grid", own.below, dims),
+        "full": own.seed_scores("grid", [own.depth], [own.width]),
+    }
+    words = {"below": "mean of the layers below the last", "full": "full cell"}
+    said = "; ".join(
+        f"{words[place]} {found[place]:.2f}, here {ours[place].min():.2f} to {ours[place].max():.2f} over "
+        f"{len(ours[place])} seeds"
+        for place in words
+    )
+    return f"{said[0].upper()}{said[1:]}."
+
+
 BLOCKS: dict[str, Block] = {
     "quickstart": quickstart,
     "rates": rates,
     "questions": answers.questions,
     "corpus": corpus,
+    "trainer": trainer,
     "real": claims.real,
     "claims": claims.claims,
     "rises": claims.rises,
