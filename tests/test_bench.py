@@ -24,6 +24,12 @@ runner = CliRunner()
 
 
 @pytest.fixture
+def model(model):
+    """As it is typed: a string."""
+    return str(model)
+
+
+@pytest.fixture
 def clock(monkeypatch):
     """A clock that only what is timed moves: ``clock.now``."""
     clock = SimpleNamespace(now=0.0)
@@ -89,7 +95,7 @@ def test_grid_is_timed_against_encoding_once(model, scored, pairs, monkeypatch, 
     table = bench_grid(model, [scored, again], peer=False, rounds=2)
     distinct = len(set(pairs.columns[0] + pairs.columns[1]))
     assert calls == [distinct] * 6  # two tasks, one pass each of two rounds and one for the memory
-    assert table["task"].tolist() == [scored, again, "all"]
+    assert table["task"].tolist() == [str(scored), again, "all"]
     assert table["texts"].tolist() == [distinct, distinct, 2 * distinct]
     assert table["encode_seconds"].tolist() == [2, 2, 4]
     assert table["all_dims_seconds"].tolist() == [3, 3, 6]
