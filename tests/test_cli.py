@@ -121,12 +121,13 @@ def test_wrong_usage_is_exit_code_2():
     assert run("fly").exit_code == 2
 
 
-def test_an_option_given_twice_is_refused():
+def test_a_list_given_in_two_options_is_refused():
     result = run("grid", "bundled", "--dims", "64", "--dims", "384")
     assert result.exit_code == 2
     assert "--dims is given twice" in result.output
     result = run("recipes", "--plugin", "absent_a", "--plugin", "absent_b")  # an option that takes several
     assert "there is no plugin 'absent_a'" in result.output
+    assert run("recipes", "--layers", "3", "--layers", "4").exit_code == 0  # the last one counts
 
 
 def test_a_command_leaves_the_drawing_of_this_process_alone(monkeypatch):

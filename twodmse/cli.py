@@ -21,9 +21,14 @@ from twodmse.commands.study import study
 from twodmse.commands.training import quickstart, train
 from twodmse.version import __version__
 
+LISTS = ("dims", "tasks", "recipes")  # options that take several values, with commas between them
+
 
 class OnceEach(TyperCommand):
-    """A command that refuses an option given twice, of which the first would count for nothing."""
+    """A command that refuses a list given in two options, of which the first would count for nothing.
+
+    Of any other option the last one counts, as everywhere: scripts add theirs to a common line.
+    """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         """Parse, then look for a second time; raises UsageError."""
@@ -31,7 +36,7 @@ class OnceEach(TyperCommand):
         rest = super().parse_args(ctx, args)
         _, _, order = self.make_parser(ctx).parse_args(args=given)
         for option in order:
-            if order.count(option) > 1 and not option.multiple and option.nargs == 1:
+            if order.count(option) > 1 and option.name in LISTS and not option.multiple:
                 ctx.fail(f"{option.opts[-1]} is given twice: give it once, several values with commas between them")
         return rest
 
