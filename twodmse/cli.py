@@ -24,7 +24,7 @@ from twodmse.version import __version__
 LISTS = ("dims", "tasks", "recipes")  # options that take several values, with commas between them
 
 
-class OnceEach(TyperCommand):
+class ListsOnce(TyperCommand):
     """A command that refuses a list given in two options, of which the first would count for nothing.
 
     Of any other option the last one counts, as everywhere: scripts add theirs to a common line.
@@ -36,7 +36,7 @@ class OnceEach(TyperCommand):
         rest = super().parse_args(ctx, args)
         _, _, order = self.make_parser(ctx).parse_args(args=given)
         for option in order:
-            if order.count(option) > 1 and option.name in LISTS and not option.multiple:
+            if order.count(option) > 1 and option.name in LISTS:
                 ctx.fail(f"{option.opts[-1]} is given twice: give it once, several values with commas between them")
         return rest
 
@@ -47,7 +47,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich reads "[default: 5e-5]" as markup and shows nothing of it
 )
 for command in (quickstart, train, recipes, grid, encode, explore, export, compare, probe, bench, pick, study, figures):
-    app.command(cls=OnceEach)(command)
+    app.command(cls=ListsOnce)(command)
 
 
 def show_version(wanted: bool) -> None:

@@ -18,9 +18,9 @@ def quickstart(
 ) -> None:
     """Train full, 2dmse and grid on the bundled corpus and compare their layer x dim grids. Needs no network.
 
-    Trains the recipes 'full' (only the last layer, the usual way) and '2dmse' from the bundled all-MiniLM-L6-v2,
-    scores both and the untouched model on the bundled test pairs, prints a table, and writes both models,
-    history.csv, grid.csv and heatmaps.png.
+    Trains the recipes 'full' (only the last layer, the usual way), '2dmse' and 'grid' from the bundled
+    all-MiniLM-L6-v2, scores them and the untouched model on the bundled test pairs, prints a table, and writes the
+    models, history.csv, grid.csv and heatmaps.png.
     """
     from twodmse.quickstart import quickstart as run
 

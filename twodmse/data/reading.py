@@ -6,9 +6,9 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-DELIMITERS = "a .csv file has commas, a .tsv file tabs: save it as one of them"
+T = TypeVar("T")
 Columns = dict[str, Sequence[Any]]  # name -> the values of every row
 
 
@@ -26,12 +26,7 @@ def read_columns(path: Path) -> Columns:
         ValueError: for a file that is not UTF-8, a line that does not fit the header, a stray quotation mark, a column
             named twice, broken JSON or parquet; file and line are named.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        return READERS[path.suffix.lower()](path)
-    except ValueError as error:
-        raise ValueError(f"{path}{error}") from error
+    return _of_file(path, lambda: READERS[path.suffix.lower()](path))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -41,10 +36,15 @@ def read_lines(path: Path) -> list[str]:
         FileNotFoundError: if there is no such file.
         ValueError: for a file that is not UTF-8; file and line are named.
     """
+    return _of_file(path, lambda: _read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n"))
+
+
+def _of_file(path: Path, read: Callable[[], T]) -> T:
+    """What is read of a file that is there; what is wrong in it is said with the file's name."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        return _read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+        return read()
     except ValueError as error:
         raise ValueError(f"{path}{error}") from error
 
@@ -66,7 +66,10 @@ def _read_delimited(path: Path, delimiter: str) -> Columns:
         raise ValueError(" is empty: it has no header and no rows")
     _check_names(header)
     if len(header) == 1 and any(other in header[0] for other in {";", "\t", ","} - {delimiter}):
-        raise ValueError(f", line 1: its columns are not delimited by {delimiter!r}; {DELIMITERS}")
+        raise ValueError(
+            f", line 1: its columns are not delimited by {delimiter!r}; a .csv file has commas, a .tsv file tabs: "
+            "save it as one of them"
+        )
     rows = []
     for line, row in records:
         if len(row) != len(header):

@@ -14,7 +14,7 @@ from twodmse.encoder.encoder import Encoder, check_texts
 from twodmse.encoder.hub import resolve
 
 BATCH = 64  # texts a forward pass, on both sides
-OURS, PEER = "twodmse", "sentence_transformers"
+OURS, THEIRS = "twodmse", "sentence_transformers"
 
 
 def bench_peer(model: str, texts: Sequence[str], rounds: int = 3) -> pd.DataFrame:
@@ -55,13 +55,13 @@ def bench_peer(model: str, texts: Sequence[str], rounds: int = 3) -> pd.DataFram
         work(n, texts[:BATCH])
         return lambda _: kept.update({(name, n): work(n, texts)})
 
-    contenders = {(name, n): contender(name, n) for n in layers for name in (OURS, PEER)}
+    contenders = {(name, n): contender(name, n) for n in layers for name in (OURS, THEIRS)}
     seconds = take_turns(contenders, rounds, warm=0)
     rows = []
     for n in layers:
-        speeds = {name: len(texts) / seconds[name, n].median() for name in (OURS, PEER)}
-        ratio = seconds[PEER, n] / seconds[OURS, n]
-        difference = float(np.abs(kept[OURS, n] - kept[PEER, n]).max())
+        speeds = {name: len(texts) / seconds[name, n].median() for name in (OURS, THEIRS)}
+        ratio = seconds[THEIRS, n] / seconds[OURS, n]
+        difference = float(np.abs(kept[OURS, n] - kept[THEIRS, n]).max())
         rows.append(
             {"layer": n, "texts": len(texts), **speeds, "speed_up": ratio.median(), "spread": half_range(ratio)}
             | {"difference": difference}

@@ -109,20 +109,16 @@ def corpus(data: Path) -> str:
 def trainer(data: Path) -> str:
     """What `grid` gets in sentence-transformers' trainer, beside the study's own runs."""
     theirs, own = read(data, "trainer"), Study.read(data)
-    by_layer = theirs.groupby("layer")["spearman"].mean()
-    found = {"below": by_layer.loc[list(own.below)].mean(), "full": theirs["spearman"].iloc[-1]}
-    dims = own.counted(False)
-    ours = {
-        "below": own.seed_scores("grid", own.below, dims),
-        "full": own.seed_scores("grid", [own.depth], [own.width]),
+    places = {
+        "Mean of the layers below the last": (own.below, own.counted(False)),
+        "full cell": ([own.depth], [own.width]),
     }
-    words = {"below": "mean of the layers below the last", "full": "full cell"}
-    said = "; ".join(
-        f"{words[place]} {found[place]:.2f}, here {ours[place].min():.2f} to {ours[place].max():.2f} over "
-        f"{len(ours[place])} seeds"
-        for place in words
-    )
-    return f"{said[0].upper()}{said[1:]}."
+    said = []
+    for place, (layers, dims) in places.items():
+        found = theirs.loc[theirs["layer"].isin(layers) & theirs["dim"].isin(dims), "spearman"].mean()
+        seeds = own.seed_scores("grid", layers, dims)
+        said.append(f"{place} {found:.2f}, here {seeds.min():.2f} to {seeds.max():.2f} over {len(seeds)} seeds")
+    return f"{'; '.join(said)}."
 
 
 BLOCKS: dict[str, Block] = {
