@@ -1,12 +1,16 @@
 """The design, read from the syntax trees: import arrows, module sizes, no patched forward, one list of packages."""
 
 import ast
+import dataclasses
+import inspect
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from twodmse import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "twodmse").rglob("*.py"))
@@ -122,6 +126,10 @@ def test_arguments_are_documented_one_a_line(path):
             names = [a.arg for a in [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg] if a]
             names = [name for name in names if name not in ("self", "cls")]
             assert documented_arguments(doc) == names, f"{path.stem}.{node.name}"
+
+
+def test_help_says_what_each_setting_is():
+    assert documented_arguments(inspect.getdoc(TrainConfig)) == [f.name for f in dataclasses.fields(TrainConfig)]
 
 
 def test_the_map_names_every_room():

@@ -43,67 +43,117 @@ class TrainConfig:
     chose this one, on the bundled corpus (mini-sts-validation) that of 2dmse did. The last layer pays for what the
     others gain: both sweeps store its score at each rate. A larger backbone wants less: see the preset ``paper``.
 
+    Args:
+        recipe: what is trained: see `twodmse recipes`.
+        data: mini-nli, all-nli, all-nli-labelled, stsb-train, hub:owner/name, or a file: CSV, TSV, JSON lines, parquet.
+        data_config: of a hub: data set, where it has several.
+        data_split: of a hub: data set; None is train.
+        data_columns: of a hub: data set or a file: "premise=anchor", its name and what it is.
+        backbone: the encoder to start from: bundled, a hub id or a folder.
+        out: folder of the run: model, history, checkpoints.
+        steps: optimizer steps; the data are gone through as often as that takes.
+        batch_size: triplets or pairs a step, over all processes.
+        lr: peak learning rate of AdamW, after the warm-up, then falling linearly to 0; see above.
+        first_lr: the first layer's learning rate as a multiple of lr, the last one's; even ratios between.
+        warmup: share of the steps in which the learning rate rises.
+        weight_decay: of AdamW; biases and norms are left out.
+        max_grad_norm: gradients are scaled down to this norm; 0 leaves them alone.
+        seed: of the data order, the dropout and the sampled layers and dims.
+        precision: fp32, bf16 (autocast), or auto: bf16 where computed natively, fp16 on other GPUs.
+        pooling: mean, cls, last; None keeps the backbone's own.
+        max_length: tokens a text; longer ones are cut.
+        chunks: parts a batch is cut into by length: less padding is computed, the gradient is the same.
+        dropout: overrides the backbone's dropout; None keeps it.
+        order_dims: start from the same encoder with its coordinates reordered, the best for a cut first.
+        noise: share of the words replaced in a copy of each row's last text, which the alignments see too.
+        loss: base loss of every cell: contrastive, cosent, angle, mix; auto fits the data.
+        mix: weights of contrastive, cosent and angle under loss="mix".
+        scale: cosines are multiplied by this (1 / temperature) in the base loss.
+        angle_scale: the same for the angle term; None is scale.
+        hard_weight: mix on triplets, as AnglE 0.6 (cln_w): ranking with hard negatives, apart.
+        dims: dims the recipe draws from or trains; () is the recipe's own default.
+        last_layer: 2dmse, and grid with a teacher: keep the base loss of the last layer.
+        alignment: 2dmse: keep the KL of the sampled layer to the last.
+        matryoshka: 2dmse: keep the cut dims.
+        shallow_weight: 2dmse: multiplies the base loss of the sampled layer; lower spares the last layer.
+        two_passes: as the first version: the layers below the last come from a second forward pass.
+        temperature: of the alignment; None is the recipe's own.
+        align_weight: multiplies the alignment's own weight.
+        compress_dim: ese: width of the compression.
+        teacher: grid: the frozen encoder every cell is drawn to; None is the own last layer.
+        hold_weight: grid with a teacher as wide as the backbone: of holding every layer's direction.
+        pair_weight: grid with a teacher: of ranking the pairs within each row as the teacher does.
+        cache_chunk: texts a chunk under gradient caching, for batches that do not fit in memory; 0 is off.
+        save_every: steps between checkpoints; each is a whole usable model.
+        keep: newest checkpoints kept.
+        log_every: steps between rows of history.csv.
+        eval_every: steps between evaluations; the best model so far is kept in best/; 0 is off.
+        eval_data: scored pairs to evaluate on, as a task of `twodmse grid`.
+        eval_cells: (layer, dim) of those scored; () is every layer, default dims.
+        eval_metric: the score that says which model is best: their mean, or one as "spearman_3_64".
+        report_to: loggers of transformers: tensorboard, wandb and so on.
+        logging_dir: where tensorboard writes; None is a folder inside out.
+
     Raises:
         ValueError: for a value that cannot work; the message names the field, the value and what would be right.
     """
 
-    recipe: Text = "2dmse"  # what is trained: see `twodmse recipes`
-    # mini-nli, all-nli, all-nli-labelled, stsb-train, hub:owner/name, or a file: CSV, TSV, JSON lines, parquet
+    recipe: Text = "2dmse"
     data: Text = "mini-nli"
-    data_config: Text | None = None  # of a hub: data set, where it has several
-    data_split: Text | None = None  # of a hub: data set; None is train
-    data_columns: tuple[Renaming, ...] = ()  # of a hub: data set or a file: "premise=anchor", its name and what it is
-    backbone: Text = "bundled"  # the encoder to start from: bundled, a hub id or a folder
-    out: Text = "runs/train"  # folder of the run: model, history, checkpoints
+    data_config: Text | None = None
+    data_split: Text | None = None
+    data_columns: tuple[Renaming, ...] = ()
+    backbone: Text = "bundled"
+    out: Text = "runs/train"
 
-    steps: Count = 100  # optimizer steps; the data are gone through as often as that takes
-    batch_size: Annotated[Count, Field(ge=2)] = 64  # triplets or pairs a step, over all processes
-    lr: LearningRate = 4e-4  # peak learning rate of AdamW, after the warm-up, then falling linearly to 0; see above
-    first_lr: Multiple = 1.0  # the first layer's learning rate as a multiple of lr, the last one's; even ratios between
-    warmup: Share = 0.1  # share of the steps in which the learning rate rises
-    weight_decay: Weight = 0.0  # of AdamW; biases and norms are left out
-    max_grad_norm: Weight = 1.0  # gradients are scaled down to this norm; 0 leaves them alone
-    seed: Seed = 0  # of the data order, the dropout and the sampled layers and dims
-    precision: Precision = "auto"  # fp32, bf16 (autocast), or auto: bf16 where computed natively, fp16 on other GPUs
+    steps: Count = 100
+    batch_size: Annotated[Count, Field(ge=2)] = 64
+    lr: LearningRate = 4e-4
+    first_lr: Multiple = 1.0
+    warmup: Share = 0.1
+    weight_decay: Weight = 0.0
+    max_grad_norm: Weight = 1.0
+    seed: Seed = 0
+    precision: Precision = "auto"
 
-    pooling: Pooling | None = None  # mean, cls, last; None keeps the backbone's own
-    max_length: Annotated[Count, Field(ge=3)] = 128  # tokens a text; longer ones are cut
-    chunks: Count = 4  # parts a batch is cut into by length: less padding is computed, the gradient is the same
-    dropout: Share | None = None  # overrides the backbone's dropout; None keeps it
+    pooling: Pooling | None = None
+    max_length: Annotated[Count, Field(ge=3)] = 128
+    chunks: Count = 4
+    dropout: Share | None = None
 
-    order_dims: bool = False  # start from the same encoder with its coordinates reordered, the best for a cut first
-    noise: Part = 0.0  # share of the words replaced in a copy of each row's last text, which the alignments see too
+    order_dims: bool = False
+    noise: Part = 0.0
 
-    loss: str = "auto"  # base loss of every cell: contrastive, cosent, angle, mix; auto fits the data
-    mix: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)  # weights of contrastive, cosent and angle under loss="mix"
-    scale: Scale = 20.0  # cosines are multiplied by this (1 / temperature) in the base loss
-    angle_scale: Scale | None = None  # the same for the angle term; None is scale
-    hard_weight: Weight | None = None  # mix on triplets, as AnglE 0.6 (cln_w): ranking with hard negatives, apart
-    dims: tuple[Count, ...] = ()  # dims the recipe draws from or trains; () is the recipe's own default
+    loss: str = "auto"
+    mix: tuple[Weight, Weight, Weight] = (1.0, 1.0, 1.0)
+    scale: Scale = 20.0
+    angle_scale: Scale | None = None
+    hard_weight: Weight | None = None
+    dims: tuple[Count, ...] = ()
 
-    last_layer: bool = True  # 2dmse, and grid with a teacher: keep the base loss of the last layer
-    alignment: bool = True  # 2dmse: keep the KL of the sampled layer to the last
-    matryoshka: bool = True  # 2dmse: keep the cut dims
-    shallow_weight: Weight = 1.0  # 2dmse: multiplies the base loss of the sampled layer; lower spares the last layer
-    two_passes: bool = False  # as the first version: the layers below the last come from a second forward pass
-    temperature: Temperature | None = None  # of the alignment; None is the recipe's own
-    align_weight: Weight = 1.0  # multiplies the alignment's own weight
-    compress_dim: Count = 128  # ese: width of the compression
-    teacher: Text | None = None  # grid: the frozen encoder every cell is drawn to; None is the own last layer
-    hold_weight: Weight = 1.0  # grid with a teacher as wide as the backbone: of holding every layer's direction
-    pair_weight: Weight = 0.0  # grid with a teacher: of ranking the pairs within each row as the teacher does
-    cache_chunk: CountOr0 = 0  # texts a chunk under gradient caching, for batches that do not fit in memory; 0 is off
+    last_layer: bool = True
+    alignment: bool = True
+    matryoshka: bool = True
+    shallow_weight: Weight = 1.0
+    two_passes: bool = False
+    temperature: Temperature | None = None
+    align_weight: Weight = 1.0
+    compress_dim: Count = 128
+    teacher: Text | None = None
+    hold_weight: Weight = 1.0
+    pair_weight: Weight = 0.0
+    cache_chunk: CountOr0 = 0
 
-    save_every: Count = 100  # steps between checkpoints; each is a whole usable model
-    keep: Count = 2  # newest checkpoints kept
-    log_every: Count = 1  # steps between rows of history.csv
+    save_every: Count = 100
+    keep: Count = 2
+    log_every: Count = 1
 
-    eval_every: CountOr0 = 0  # steps between evaluations; the best model so far is kept in best/; 0 is off
-    eval_data: Text = "mini-sts-validation"  # scored pairs to evaluate on, as a task of `twodmse grid`
-    eval_cells: tuple[tuple[Count, Count], ...] = ()  # (layer, dim) of those scored; () is every layer, default dims
-    eval_metric: Text = "spearman"  # the score that says which model is best: their mean, or one as "spearman_3_64"
-    report_to: tuple[Text, ...] = ()  # loggers of transformers: tensorboard, wandb and so on
-    logging_dir: Text | None = None  # where tensorboard writes; None is a folder inside out
+    eval_every: CountOr0 = 0
+    eval_data: Text = "mini-sts-validation"
+    eval_cells: tuple[tuple[Count, Count], ...] = ()
+    eval_metric: Text = "spearman"
+    report_to: tuple[Text, ...] = ()
+    logging_dir: Text | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.eval_cells, list | tuple):  # JSON has lists

@@ -93,10 +93,12 @@ def numbers(cells: pd.DataFrame, form: str, starred: Collection[tuple[int, int]]
     return pd.DataFrame(written, index=cells.index)
 
 
-def draw_cells(cells: pd.DataFrame, ax: Axes, written: pd.DataFrame | None, **colours: object) -> None:
-    """Colours and numbers of a grid, its ticks upright and of a size that fits."""
+def draw_cells(
+    cells: pd.DataFrame, ax: Axes, written: pd.DataFrame | None, cbar: bool = False, **colours: object
+) -> None:
+    """Colours and numbers of a grid, its ticks upright and of a size that fits; with a colour bar of its own."""
     annotation = {"annot": False if written is None else written, "fmt": "", "annot_kws": {"size": 8}}
-    sns.heatmap(cells, ax=ax, cbar=False, **annotation, **colours)
+    sns.heatmap(cells, ax=ax, cbar=cbar, **annotation, **colours)
     if written is None:
         steps = np.unique(np.linspace(0, cells.shape[1] - 1, 7).astype(int))
         ax.set_xticks(steps + 0.5, [str(cells.columns[i]) for i in steps])

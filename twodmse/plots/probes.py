@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import GRID_COLOURS, need
+from twodmse.plots.grids import GRID_COLOURS, draw_cells, need, numbers
 from twodmse.plots.palette import BLUE, GREEN, GREY, SKY, label_lines, model_style
 
 SIGNED_COLOURS = "PuOr"  # two hues told apart by colour-blind readers, white at 0
@@ -96,8 +95,8 @@ def shape_curves(tables: Mapping[str, pd.DataFrame], ax: Axes, column: str, dim:
 def cka_matrix(table: pd.DataFrame, ax: Axes, title: str = "Linear CKA between layers") -> Axes:
     """CKA of all pairs of layers, 0..1, layer N on top. ``table`` as `probes.cka`."""
     need(table, ("layer_a", "layer_b", "cka"))
-    cells = table.pivot(index="layer_a", columns="layer_b", values="cka")
-    _cells(cells.sort_index(ascending=False), ax, ".2f", vmin=0, vmax=1, cmap=GRID_COLOURS)
+    cells = table.pivot(index="layer_a", columns="layer_b", values="cka").sort_index(ascending=False)
+    draw_cells(cells, ax, numbers(cells, ".2f"), cbar=True, vmin=0, vmax=1, cmap=GRID_COLOURS)
     ax.set(title=title, xlabel="layer", ylabel="layer")
     return ax
 
@@ -114,10 +113,10 @@ def cell_map(table: pd.DataFrame, ax: Axes, column: str, title: str = "", worst:
         best: the percentage that is drawn brightest, such as 0 for a share of mistakes.
     """
     need(table, ("layer", "dim", column))
-    cells = 100 * table.pivot(index="layer", columns="dim", values=column)
+    cells = 100 * table.pivot(index="layer", columns="dim", values=column).sort_index(ascending=False)
     colours = GRID_COLOURS if best > worst else f"{GRID_COLOURS}_r"
     scale = {"vmin": min(worst, best), "vmax": max(worst, best), "cmap": colours}
-    _cells(cells.sort_index(ascending=False), ax, ".0f", **scale)
+    draw_cells(cells, ax, numbers(cells, ".0f"), cbar=True, **scale)
     ax.set(title=title, xlabel="dim (coordinates kept)", ylabel="layer (layers run)")
     return ax
 
@@ -169,7 +168,7 @@ def conflict_map(table: pd.DataFrame, ax: Axes, title: str = "Cosine of the term
     need(table, ("layer", "term_a", "term_b", "cosine"))
     names = (table["term_a"] + " / " + table["term_b"]).str.replace("_", " ")
     cells = table.assign(terms=names).pivot(index="terms", columns="layer", values="cosine")
-    _cells(cells, ax, ".2f", vmin=-1, vmax=1, cmap=SIGNED_COLOURS)
+    draw_cells(cells, ax, numbers(cells, ".2f"), cbar=True, vmin=-1, vmax=1, cmap=SIGNED_COLOURS)
     ax.set(title=title, xlabel="layer (0: embeddings)", ylabel="")
     return ax
 
@@ -200,10 +199,3 @@ def side_by_side(
         draw(table, ax, title=name)
     figure.suptitle(title)
     return list(axes[0])
-
-
-def _cells(cells: pd.DataFrame, ax: Axes, form: str, **scale: object) -> None:
-    """Numbers on colours; numbers only where the cells are few enough to hold them."""
-    few = cells.shape[1] <= 16
-    sns.heatmap(cells, ax=ax, annot=few, fmt=form, annot_kws={"size": 8}, **scale)
-    ax.tick_params(axis="both", rotation=0)
