@@ -1,5 +1,7 @@
 """TrainConfig: every setting of a training run in one frozen dataclass, stored with the model it made."""
 
+from __future__ import annotations  # signatures show the names of types, not what pydantic makes of them
+
 import dataclasses
 import difflib
 import json
@@ -189,7 +191,7 @@ class TrainConfig:
             raise ValueError(f"{name} is {getattr(self, name)!r}: it must be {wanted}")
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainConfig":
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """A config from a dictionary, refusing keys it does not know.
 
         Raises:
@@ -204,7 +206,7 @@ class TrainConfig:
         return cls(**values)
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> "TrainConfig":
+    def preset(cls, name: str, **changes: Any) -> TrainConfig:
         """A named preset with changes on top.
 
         Raises:
@@ -219,7 +221,7 @@ class TrainConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def read(cls, path: str | Path) -> "TrainConfig":
+    def read(cls, path: str | Path) -> TrainConfig:
         """The config stored in a JSON file.
 
         What has no effect in it is left out, with a warning. Its recipe may be one that is not known here, its teacher
