@@ -22,6 +22,7 @@ STEPS = 70
 SETTINGS = {"data": "mini-nli", "batch_size": 32, "lr": 4e-4, "dropout": 0.0, "precision": "fp32"}
 SHOWN_DIMS = (16, 32, 64, 128, 256, 384)
 TRAINED = ("full", "2dmse", "grid")
+SWEPT = (*TRAINED, "mrl")  # notebooks train this one too
 RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 SWEEP_STEPS = 45
 
@@ -93,7 +94,7 @@ def sweep(path: Path, steps: int = SWEEP_STEPS) -> pd.DataFrame:
     """
     rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
     done = {(row["recipe"], row["lr"], row["steps"]) for row in rows}
-    for recipe, rate in [(r, rate) for r in TRAINED for rate in RATES if (r, rate, steps) not in done]:
+    for recipe, rate in [(r, rate) for r in SWEPT for rate in RATES if (r, rate, steps) not in done]:
         with TemporaryDirectory() as scratch:
             config = TrainConfig(**settings(recipe) | {"lr": rate, "steps": steps, "out": f"{scratch}/run"})
             grid = sts_grid(train(config).encoder, ["mini-sts-validation"], SHOWN_DIMS, resamples=0)
