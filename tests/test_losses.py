@@ -73,14 +73,6 @@ def test_angle_scores_by_hand_and_with_odd_width():
     assert odd.item() == pytest.approx(7 / (3 * math.sqrt(5)), abs=1e-6)
 
 
-def test_angle_of_a_cut_splits_the_halves_again():
-    x, y = torch.randn(4, 8), torch.randn(4, 8)
-    full, cut = losses.angle_scores(x, y), losses.angle_scores(x[:, :4], y[:, :4])
-    halves = losses.angle_scores(torch.cat([x[:, :2], x[:, 2:4]], 1), torch.cat([y[:, :2], y[:, 2:4]], 1))
-    assert_close(cut, halves)
-    assert not torch.allclose(cut, full)
-
-
 def test_in_batch_by_hand():
     scores = torch.zeros(4, 4)  # two pairs, texts 0,1 | 2,3; labels 1 and 0
     scores[0, 2] = scores[2, 0] = 1.0

@@ -23,11 +23,15 @@ def columns(x):
     return x.chunk(3)
 
 
+def ranking(x):
+    """The base loss of the vectors of a cell."""
+    a, p, n = columns(x)
+    return losses.contrastive(losses.cosines(a, torch.cat([p, n])))
+
+
 def test_a_cell_is_the_base_loss_of_its_slice(states):
     out = objective(states, Plan([Cell(2, 8, 0.5, "x")], [], {}), BaseLoss(), 3)
-    a, p, n = columns(states[2][:, :8])
-    expected = 0.5 * losses.contrastive(losses.cosines(a, torch.cat([p, n])))
-    assert_close(out["x"], expected)
+    assert_close(out["x"], 0.5 * ranking(states[2][:, :8]))
     out["x"].backward()
     touched = states.grad.abs().sum(dim=1) > 0  # (N+1, D)
     assert touched[2, :8].all()
@@ -130,16 +134,11 @@ def test_the_whole_2dmse_step_by_hand(states):
     recipe = Recipe("2dmse", N, D, dims=(4,), seed=5)
     plan = recipe.plan(0)
     s = plan.sampled["layer"]
-
-    def loss(x):
-        a, p, n = columns(x)
-        return losses.contrastive(losses.cosines(a, torch.cat([p, n])))
-
     expected = {
-        "last_full": loss(states[N]),
-        "shallow_full": loss(states[s]),
-        "last_cut": loss(states[N][:, :4]),
-        "shallow_cut": loss(states[s][:, :4]),
+        "last_full": ranking(states[N]),
+        "shallow_full": ranking(states[s]),
+        "last_cut": ranking(states[N][:, :4]),
+        "shallow_cut": ranking(states[s][:, :4]),
         "alignment": losses.kl_coordinates(states[N], states[s], 1.0),
     }
     out = objective(states, plan, BaseLoss(), 3)
@@ -151,17 +150,13 @@ def test_the_whole_2dmse_step_by_hand(states):
 def test_the_whole_ese_step_by_hand(states):
     plan = Recipe("ese", N, D, compress_dim=4).plan(0)
 
-    def loss(x):
-        a, p, n = columns(x)
-        return losses.contrastive(losses.cosines(a, torch.cat([p, n])))
-
     def distance(x):
         return losses.ese_distance(x[:, :4], losses.compress(x, 4), 1.0)
 
-    expected = loss(states[N]) + loss(states[N][:, :4]) + distance(states[N])
+    expected = ranking(states[N]) + ranking(states[N][:, :4]) + distance(states[N])
     for i in range(N - 1):
         weight = 1 / (1 + math.log(1 + i)) / (N - 1)
-        expected = expected + weight * (loss(states[i][:, :4]) + distance(states[i]))
+        expected = expected + weight * (ranking(states[i][:, :4]) + distance(states[i]))
     total = sum(objective(states, plan, BaseLoss(), 3).values())
     assert_close(total, expected, atol=1e-4, rtol=1e-5)
 
@@ -170,8 +165,7 @@ def test_the_whole_starbucks_step_by_hand(states):
     recipe = Recipe("starbucks", N, D)
     expected = torch.zeros(())
     for layer, d in recipe.cells(0):
-        a, p, n = columns(states[layer][:, :d])
-        expected = expected + losses.contrastive(losses.cosines(a, torch.cat([p, n])))
+        expected = expected + ranking(states[layer][:, :d])
         if layer < N:
             expected = expected + 0.3 * losses.kl_coordinates(states[N][:, :d], states[layer][:, :d], 1.0)
     assert_close(sum(objective(states, recipe.plan(0), BaseLoss(), 3).values()), expected, atol=1e-4, rtol=1e-5)

@@ -52,15 +52,13 @@ def nested_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
 
 def nested_pair_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
     """Cosine of each row of ``x`` (P, D) with the same row of ``y`` at each nested dim: (K, P)."""
-    edges = [0, *dims]
-    blocks = [(x[:, a:b] * y[:, a:b]).sum(dim=1) for a, b in zip(edges, dims, strict=False)]  # K x (P,)
+    blocks = [(x[:, a:b] * y[:, a:b]).sum(dim=1) for a, b in pairwise([0, *dims])]  # K x (P,)
     return torch.stack(blocks).cumsum(dim=0) / (nested_norms(x, dims) * nested_norms(y, dims))
 
 
 def nested_norms(x: Tensor, dims: Sequence[int]) -> Tensor:
     """Length of each row of ``x`` (A, D) cut at each dim: (K, A)."""
-    edges = [0, *dims]
-    squares = [x[:, a:b].square().sum(dim=1) for a, b in zip(edges, dims, strict=False)]  # K x (A,)
+    squares = [x[:, a:b].square().sum(dim=1) for a, b in pairwise([0, *dims])]  # K x (A,)
     return torch.stack(squares).cumsum(dim=0).clamp(min=1e-16).sqrt()
 
 
@@ -170,10 +168,8 @@ def in_batch(scores: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
     pairs = labels.shape[0]
     scores = scale * scores - MASKED * torch.eye(2 * pairs, dtype=scores.dtype, device=scores.device)
     log_p = F.log_softmax(scores, dim=-1)  # (..., 2P, 2P)
-    partner = torch.arange(2 * pairs, device=scores.device).roll(pairs)  # (2P,)
-    rows = torch.arange(2 * pairs, device=scores.device)
-    wanted = (labels == 1).repeat(2).to(scores.dtype)  # (2P,)
-    return -(log_p[..., rows, partner] * wanted).mean(dim=-1)
+    of_partners = torch.cat([log_p.diagonal(side, dim1=-2, dim2=-1) for side in (pairs, -pairs)], dim=-1)  # (..., 2P)
+    return -(of_partners * (labels == 1).repeat(2)).mean(dim=-1)
 
 
 # ---------------------------------------------------------------- alignment

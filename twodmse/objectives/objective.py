@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from twodmse.names import unknown
 from twodmse.objectives import losses
 from twodmse.objectives.alignment import KINDS
-from twodmse.objectives.plan import TEACHER, Alignment, Cell, Plan
+from twodmse.objectives.plan import TEACHER, Plan
 from twodmse.objectives.recipes import BASE_LOSSES
 
 # A base loss: the columns (b, D) of one layer, gold scores (b,) or None, and K ascending dims give (K,).
@@ -78,18 +79,17 @@ class BaseLoss:
         anchors, positives, *negatives = columns
         total = anchors.new_zeros(len(dims))
         if gold is None:
+            total = total + self._ranking(anchors, positives, negatives, dims)
             firsts = torch.cat([anchors] * (1 + len(negatives)))  # (P, D)
             seconds = torch.cat([positives, *negatives])
-            labels = torch.cat([anchors.new_full((len(anchors),), y) for y in (1.0, 0.0)[: 1 + len(negatives)]])  # (P,)
+            labels = (torch.arange(len(firsts), device=firsts.device) < len(anchors)).to(firsts.dtype)  # (P,)
         else:
             firsts, seconds, labels = anchors, positives, gold
-        if gold is None:
-            total = total + self._ranking(anchors, positives, negatives, dims)
-        elif self.contrastive:
-            self.check_labels(gold)
-            texts = torch.cat([firsts, seconds])  # (2P, D)
-            scores = losses.nested_cosines(texts, texts, dims)  # (K, 2P, 2P)
-            total = total + self.contrastive * losses.in_batch(scores, labels, self.scale)
+            if self.contrastive:
+                self.check_labels(gold)
+                texts = torch.cat([firsts, seconds])  # (2P, D)
+                scores = losses.nested_cosines(texts, texts, dims)  # (K, 2P, 2P)
+                total = total + self.contrastive * losses.in_batch(scores, gold, self.scale)
         if self.cosent:
             scores = losses.nested_pair_cosines(firsts, seconds, dims)  # (K, P)
             total = total + self.cosent * losses.cosent(scores, labels, self.scale)
@@ -178,12 +178,14 @@ def objective(
     """
     terms: dict[str, Tensor] = defaultdict(lambda: states.new_zeros(()))
     layers = states.unbind()  # N+1 times (B, D): each has its own gradient, where a slice's is as large as all layers
-    for layer, group in _by_layer(plan.cells):
+    by_layer = attrgetter("layer")
+    for layer, group in _grouped(sorted(plan.cells, key=by_layer), by_layer):
         dims = sorted({cell.dim for cell in group})
         values = base(layers[layer].chunk(num_columns)[:own_columns], gold, dims)  # (K,)
         for cell in group:
             terms[cell.term] = terms[cell.term] + cell.weight * values[dims.index(cell.dim)]
-    for (layer, kind, target, temperature, detached), together in _together(plan.alignments):
+    all_but_dim = attrgetter("layer", "kind", "target", "temperature", "detached")
+    for (layer, kind, target, temperature, detached), together in _grouped(plan.alignments, all_but_dim):
         dims = sorted({alignment.dim for alignment in together})
         vectors: Tensor = teacher if target == TEACHER else layers[target]  # (B, E)
         vectors = vectors.detach() if detached else vectors
@@ -193,14 +195,9 @@ def objective(
     return dict(terms)
 
 
-def _by_layer(cells: Sequence[Cell]) -> list[tuple[int, list[Cell]]]:
-    ordered = sorted(cells, key=lambda cell: cell.layer)
-    return [(layer, list(group)) for layer, group in groupby(ordered, key=lambda cell: cell.layer)]
-
-
-def _together(alignments: Sequence[Alignment]) -> list[tuple[tuple[int, str, int, float, bool], list[Alignment]]]:
-    """Alignments of one layer that differ in their dims alone, which are computed at once."""
-    groups: dict[tuple[int, str, int, float, bool], list[Alignment]] = {}
-    for one in alignments:
-        groups.setdefault((one.layer, one.kind, one.target, one.temperature, one.detached), []).append(one)
+def _grouped(parts: Sequence[Any], key: Callable[[Any], Any]) -> list[tuple[Any, list[Any]]]:
+    """Parts of a plan by what they share: those that differ in their dims alone are computed at once."""
+    groups = defaultdict(list)
+    for part in parts:
+        groups[key(part)].append(part)
     return list(groups.items())

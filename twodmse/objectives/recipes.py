@@ -125,8 +125,14 @@ TWO_DMSE = SWITCHES | {"temperature": 1.0, "align_weight": 1.0}
 ST2D = {"temperature": 0.3, "align_weight": 1.0}
 EVERY_CELL = {"alignment": True, "temperature": 0.05, "align_weight": 1.0}
 TAUGHT = {"last_layer": True, "temperature": 0.05, "align_weight": 1.0, "hold_weight": 1.0, "pair_weight": 0.0}
-TEACHING = ("dims", "noise", "two_passes", "teacher")
-OWN = "this project"
+
+
+def _every_cell(plan: PlanOf, with_teacher: PlanOf) -> RecipeSpec:
+    settings, shown = ("dims", "noise", "two_passes", "teacher"), {"pair_weight": PAIR_WEIGHT}
+    taught = RecipeSpec(with_teacher, "this project", TAUGHT, settings, shown=shown)
+    return RecipeSpec(plan, "this project", EVERY_CELL, needs=NEEDS, with_teacher=taught)
+
+
 RECIPES: dict[str, RecipeSpec] = {
     "full": RecipeSpec(full, settings=(), min_layers=1),
     "mrl": RecipeSpec(
@@ -173,20 +179,8 @@ RECIPES: dict[str, RecipeSpec] = {
         settings=("noise", "two_passes"),
         departs="its pairs are those of 12 x 768; for other sizes they are spread in the same way",
     ),
-    "grid": RecipeSpec(
-        grid,
-        OWN,
-        EVERY_CELL,
-        needs=NEEDS,
-        with_teacher=RecipeSpec(grid_with_teacher, OWN, TAUGHT, TEACHING, shown={"pair_weight": PAIR_WEIGHT}),
-    ),
-    "cascade": RecipeSpec(
-        cascade,
-        OWN,
-        EVERY_CELL,
-        needs=NEEDS,
-        with_teacher=RecipeSpec(cascade_with_teacher, OWN, TAUGHT, TEACHING, shown={"pair_weight": PAIR_WEIGHT}),
-    ),
+    "grid": _every_cell(grid, grid_with_teacher),
+    "cascade": _every_cell(cascade, cascade_with_teacher),
 }
 
 
@@ -273,13 +267,11 @@ class Recipe:
                 raise ValueError(unknown(f"option of recipe {name!r}", option, spec.options))
         if num_layers < spec.min_layers:
             raise ValueError(f"recipe {self.name!r} needs at least 2 layers, this backbone has {num_layers}")
-        ordered = tuple(sorted(set(dims)))
-        if not ordered:
-            ordered = (*doubling(dim), dim) if spec.full_width else doubling(dim)
-        if not 1 <= ordered[0] <= ordered[-1] <= dim:
-            raise ValueError(f"dims {ordered} are out of range: this backbone has dims 1..{dim}")
+        default = {*doubling(dim), dim} if spec.full_width else doubling(dim)
+        self.dims = tuple(sorted(set(dims) or default))
+        if not 1 <= self.dims[0] <= self.dims[-1] <= dim:
+            raise ValueError(f"dims {self.dims} are out of range: this backbone has dims 1..{dim}")
         self.spec, self.num_layers, self.dim, self.seed, self.teacher_dim = spec, num_layers, dim, seed, teacher_dim
-        self.dims = tuple(dict.fromkeys(ordered))
         self.options = {**spec.options, **{name: value for name, value in options.items() if value is not None}}
 
     def plan(self, step: int) -> Plan:
