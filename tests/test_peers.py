@@ -1,5 +1,6 @@
 """The objectives against their sources: sentence-transformers run for real, and the formulas in NumPy, float64."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -246,18 +247,10 @@ def two_dmse(h, held, loss, drawn, teacher, t=1.0):
     return loss(h[N]) + loss(h[s]) + t**2 * kl(h[N], h[s], t) + cut
 
 
-def two_dmse_cooler(*args):
-    return two_dmse(*args, t=0.5)
-
-
 def two_dmse_weighted(h, held, loss, drawn, teacher, t=1.0):
     s, d = drawn["layer"], drawn["dim"]
     cut = loss(h[N][:, :d]) + loss(h[s][:, :d]) / s
     return loss(h[N]) + loss(h[s]) / s + t * np.log(2 + s) * kl(h[N], h[s], t) + cut
-
-
-def two_dmse_weighted_cooler(*args):
-    return two_dmse_weighted(*args, t=0.5)
 
 
 def ese(h, held, loss, drawn, teacher, k=6):
@@ -298,9 +291,9 @@ def neighbours(target, x, t=0.05):
 GRID = [(n, d) for n in range(1, N + 1) for d in (8, 16, 32)]
 
 
-def grid(h, held, loss, drawn, teacher):
+def grid(h, held, loss, drawn, teacher, target=lambda n: N):
     base = sum(loss(h[n][:, :d]) for n, d in GRID)
-    aligned = sum(neighbours(held[N], h[n][:, :d]) for n, d in GRID if (n, d) != (N, D))
+    aligned = sum(neighbours(held[target(n)], h[n][:, :d]) for n, d in GRID if (n, d) != (N, D))
     return (base + aligned) / len(GRID)
 
 
@@ -311,12 +304,6 @@ def grid_narrow_teacher(h, held, loss, drawn, teacher):
 def grid_teacher(h, held, loss, drawn, teacher):
     turned = np.mean([1 - (unit(h[n]) * unit(teacher)).sum(axis=1).mean() for n in range(1, N + 1)])
     return grid_narrow_teacher(h, held, loss, drawn, teacher) + turned
-
-
-def cascade(h, held, loss, drawn, teacher):
-    base = sum(loss(h[n][:, :d]) for n, d in GRID)
-    aligned = sum(neighbours(held[min(n + 1, N)], h[n][:, :d]) for n, d in GRID if (n, d) != (N, D))
-    return (base + aligned) / len(GRID)
 
 
 def cascade_teacher(h, held, loss, drawn, teacher):
@@ -340,15 +327,15 @@ def grid_teacher_alone(h, held, loss, drawn, teacher):
         ("2dmse", two_dmse, {}, BaseLoss(), contrastive, 3),
         ("2dmse", two_dmse, {}, MIX, triplet_mix, 3),
         ("2dmse", two_dmse, {}, MIX, pair_mix, 2),
-        ("2dmse", two_dmse_cooler, {"temperature": 0.5}, BaseLoss(), contrastive, 3),
+        ("2dmse", partial(two_dmse, t=0.5), {"temperature": 0.5}, BaseLoss(), contrastive, 3),
         ("2dmse-weighted", two_dmse_weighted, {}, BaseLoss(), contrastive, 3),
-        ("2dmse-weighted", two_dmse_weighted_cooler, {"temperature": 0.5}, BaseLoss(), contrastive, 3),
+        ("2dmse-weighted", partial(two_dmse_weighted, t=0.5), {"temperature": 0.5}, BaseLoss(), contrastive, 3),
         ("ese", ese, {"compress_dim": 6}, BaseLoss(), contrastive, 3),
         ("st2d", st2d, {}, BaseLoss(), contrastive, 3),
         ("st2d-2024", st2d_2024, {}, BaseLoss(), contrastive, 3),
         ("starbucks", starbucks, {}, BaseLoss(), contrastive, 3),
         ("grid", grid, {}, BaseLoss(), contrastive, 3),
-        ("cascade", cascade, {}, BaseLoss(), contrastive, 3),
+        ("cascade", partial(grid, target=lambda n: min(n + 1, N)), {}, BaseLoss(), contrastive, 3),
         ("cascade", cascade_teacher, {"teacher_dim": D}, BaseLoss(), contrastive, 3),
         ("grid", grid_teacher, {"teacher_dim": D}, BaseLoss(), contrastive, 3),
         ("grid", grid_teacher_alone, {"teacher_dim": D, "last_layer": False}, BaseLoss(), contrastive, 3),
