@@ -45,7 +45,7 @@ def test_quickstart_shows_what_2dmse_lifts_and_what_the_top_pays(tmp_path):
     lines = []
     folder = quickstart(tmp_path / "quickstart", say=lines.append)
     assert sorted(p.name for p in folder.iterdir()) == [
-        "2dmse", "full", "grid", "grid.csv", "heatmaps.png", "history.csv",
+        "2dmse", "full", "grid", "grid.csv", "heatmaps.png", "history.csv", "timings.csv",
     ]  # fmt: skip
     grid = pd.read_csv(folder / "grid.csv")
     table = summary({name: part for name, part in grid.groupby("model")})

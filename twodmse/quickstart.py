@@ -1,14 +1,17 @@
 """The main job in one call: train the baseline, 2dmse and grid on the bundled corpus, and compare their grids."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
+import torch
 
 from twodmse import plots
 from twodmse.config import PRESETS, TrainConfig
+from twodmse.efficiency.timing import processor
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import sts_grid
 from twodmse.files import fresh_folder, write_figure, write_table
@@ -16,20 +19,24 @@ from twodmse.training.checkpoints import discard
 from twodmse.training.runs import train
 
 STEPS = 70
-# Small batches: minutes on two cores. The learning rate is by one rule: of the `RATES`, that with the highest mean over
-# the cells on validation pairs after a short training. On all-nli every recipe's sweep chose it (study_sweep.csv), on
-# the bundled corpus that of 2dmse did (quickstart_sweep.csv, which `sweep` goes on with where rates are missing).
-SETTINGS = {"data": "mini-nli", "batch_size": 32, "lr": 4e-4, "dropout": 0.0, "precision": "fp32"}
+SETTINGS = {"data": "mini-nli", "batch_size": 32, "dropout": 0.0, "precision": "fp32"}  # minutes on two cores
+# By one rule: of the `RATES`, that with the highest mean over the cells on validation pairs after a short training
+# (figures/data/quickstart_sweep.csv, which `sweep` goes on with where rates are missing).
+LEARNING_RATES = {"full": 2e-4, "2dmse": 4e-4, "grid": 8e-4, "mrl": 4e-4}
 SHOWN_DIMS = (16, 32, 64, 128, 256, 384)
 TRAINED = ("full", "2dmse", "grid")
-SWEPT = (*TRAINED, "mrl")  # notebooks train this one too
-RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
+RATES = (5e-5, 1e-4, 2e-4, 4e-4, 8e-4, 1.6e-3)
 SWEEP_STEPS = 45
 
 
 def settings(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe on the bundled corpus: those of its preset, if it has one, with `SETTINGS` on top."""
-    return {k: v for k, v in PRESETS.get(recipe, {}).items() if k != "steps"} | SETTINGS | {"recipe": recipe}
+    """The settings of a recipe on the bundled corpus: those of its preset, if it has one, with `SETTINGS` on top.
+
+    A recipe that was not swept has the learning rate of `TrainConfig`.
+    """
+    of_preset = {k: v for k, v in PRESETS.get(recipe, {}).items() if k != "steps"}
+    rate = {"lr": LEARNING_RATES[recipe]} if recipe in LEARNING_RATES else {}
+    return of_preset | SETTINGS | rate | {"recipe": recipe}
 
 
 def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] = print) -> Path:
@@ -41,7 +48,8 @@ def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] =
         say: takes each line of progress.
 
     Returns:
-        The folder written: one run a recipe with its model, history.csv, grid.csv, heatmaps.png.
+        The folder written: one run a recipe with its model, history.csv, grid.csv, heatmaps.png, and timings.csv with
+        the minutes that each recipe took.
     """
     folder = fresh_folder(out)
     say(f"writing to {folder}")
@@ -49,16 +57,20 @@ def quickstart(out: str | Path, steps: int = STEPS, say: Callable[[str], None] =
     dims = [d for d in SHOWN_DIMS if d <= untouched.dim]
     say("scoring the untouched model")
     grids = {"untouched": sts_grid(untouched, ["mini-sts"], dims)}
-    histories = []
+    histories, timings = [], []
     for recipe in TRAINED:
+        start = time.perf_counter()
         say(f"training {recipe}: {steps} steps")
         config = TrainConfig(**settings(recipe), steps=steps, out=str(folder / recipe), save_every=steps)
         run = train(config)
         histories.append(run.history.assign(recipe=recipe))
         grids[recipe] = sts_grid(run.encoder, ["mini-sts"], dims)
+        timings.append({"recipe": recipe, "minutes": round((time.perf_counter() - start) / 60, 2)})
         for checkpoint in run.folder.glob("checkpoint-*"):
             discard(checkpoint)  # the run is done, and its model lies beside them
     write_table(pd.concat(histories, ignore_index=True), folder / "history.csv")
+    machine = {"threads": torch.get_num_threads(), "machine": processor()}
+    write_table(pd.DataFrame(timings).assign(**machine), folder / "timings.csv")
     grid = pd.concat([table.assign(model=name) for name, table in grids.items()], ignore_index=True)
     write_table(grid, folder / "grid.csv")
     write_figure(plots.heatmaps(grids, "Spearman x 100 on mini-sts (test)")[0].figure, folder / "heatmaps.png")
@@ -94,7 +106,7 @@ def sweep(path: Path, steps: int = SWEEP_STEPS) -> pd.DataFrame:
     """
     rows = pd.read_csv(path).to_dict("records") if path.is_file() else []
     done = {(row["recipe"], row["lr"], row["steps"]) for row in rows}
-    for recipe, rate in [(r, rate) for r in SWEPT for rate in RATES if (r, rate, steps) not in done]:
+    for recipe, rate in [(r, rate) for r in LEARNING_RATES for rate in RATES if (r, rate, steps) not in done]:
         with TemporaryDirectory() as scratch:
             config = TrainConfig(**settings(recipe) | {"lr": rate, "steps": steps, "out": f"{scratch}/run"})
             grid = sts_grid(train(config).encoder, ["mini-sts-validation"], SHOWN_DIMS, resamples=0)
