@@ -2,48 +2,32 @@ import functools
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import test_efficiency
 import torch
 from conftest import DIM, LAYERS, run_app, sentences
+from test_efficiency import tick
 from typer.testing import CliRunner
 
 from twodmse import Encoder
 from twodmse.cli import app
 from twodmse.data.sets import load_texts
 from twodmse.efficiency import bench
-from twodmse.efficiency import timing as measure
 from twodmse.efficiency.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
 from twodmse.evaluation.grid import sts_grid
 from twodmse.objectives.recipes import RECIPES
 
 runner = CliRunner()
+clock = test_efficiency.clock
 
 
 @pytest.fixture
 def model(model):
     """As it is typed: a string."""
     return str(model)
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that only what is timed moves: ``clock.now``."""
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    return clock
-
-
-def tick(clock, seconds):
-    """A hook that takes so many seconds."""
-
-    def hook(*_):
-        clock.now += seconds
-
-    return hook
 
 
 def test_depth_is_timed_with_the_embedding_layer_aside(encoder, clock):
@@ -156,12 +140,6 @@ def test_encoding_is_timed_beside_sentence_transformers(model, clock, monkeypatc
     assert np.abs(encoder.encode(["a dog"], 1) - encoder.encode(["a dog"], 4)).max() > 1e-2
 
 
-def test_texts_without_a_peer_are_refused():
-    result = runner.invoke(app, ["bench", "encode", "--texts", "t.txt"])
-    assert result.exit_code == 1
-    assert "--texts is for encode --peer" in result.stderr
-
-
 def test_each_recipe_takes_a_step_of_each_batch(model, rows, monkeypatch, clock):
     real = bench._our_step
     seen = {}
@@ -271,12 +249,16 @@ def test_bench_train_passes_its_options_on(model, monkeypatch):
 
 
 def test_bench_says_what_is_wrong(model):
-    assert run("--help").exit_code == 0
-    assert len(run("--help").output.split()) > 30
-    for args in (["encode", "/nowhere"], ["grid", model, "--tasks", "sts99", "--no-peer"], ["train", "/nowhere"]):
+    for args, words in (
+        (["encode", "/nowhere"], "no model '/nowhere'"),
+        (["encode", "--texts", "t.txt"], "--texts is for encode --peer"),
+        (["grid", model, "--tasks", "sts99", "--no-peer"], "unknown data set 'sts99'"),
+        (["train", "/nowhere"], "no model '/nowhere'"),
+    ):
         result = run(*args)
         assert result.exit_code == 1
         assert result.stderr.startswith("twodmse: ")
+        assert words in result.stderr
         assert result.stderr.count("\n") == 1
     assert run("fly").exit_code == 2
     assert run("encode", model, "--rounds", 0).exit_code == 2

@@ -26,6 +26,7 @@ def shown(name):
 def test_every_command_explains_itself(name):
     assert run(name, "--help").exit_code == 0
     assert len(shown(name).split()) > 30
+    assert name == "quickstart" or f"Example: twodmse {name}" in shown(name)
     assert name in run("--help").output
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import DIM, LAYERS, sentences, tiny_encoder
 from conftest import run_app as run
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 
 from twodmse.data.sets import STS_TASKS, TextSet
 from twodmse.encoder.encoder import Encoder
@@ -421,20 +421,3 @@ def test_bad_input_is_one_line_and_exit_code_1(args, words, saved, monkeypatch):
     assert message.startswith("twodmse: ")
     assert "\n" not in message
     assert all(word in message for word in words), message
-
-
-def test_compare_explains_itself():
-    result = run("compare", "--help")
-    assert result.exit_code == 0
-    assert len(result.output.split()) > 60
-
-
-def test_bootstrap_by_weights_stays_near_one_that_ranks_anew(sets, models):
-    table = compare_models(*models, ["one"], dims=[DIM], layers=[LAYERS], resamples=300)
-    pairs = SETS["one"]
-    scores = [(m.encode(pairs.columns[0]) * m.encode(pairs.columns[1])).sum(axis=1) for m in models]
-    draws = []
-    for counts in resample_counts(len(pairs), 300, "one").astype(int):
-        index = np.repeat(np.arange(len(pairs)), counts)
-        draws.append(100 * np.diff([spearmanr(s[index], pairs.gold[index]).statistic for s in scores])[0])
-    np.testing.assert_allclose(table.loc[0, ["low", "high"]].astype(float), np.percentile(draws, [2.5, 97.5]), atol=3)

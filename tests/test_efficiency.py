@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import test_plots
 from conftest import LAYERS, run_app, sentences, tiny_encoder
 from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
@@ -25,6 +26,7 @@ from twodmse.evaluation.quantise import precision_scores, quantise, vector_bytes
 matplotlib.use("Agg")
 runner = CliRunner()
 MIB = 2**20
+_closed = test_plots._closed
 
 
 @pytest.fixture
@@ -179,16 +181,6 @@ def test_codes_worked_out_by_hand():
         quantise(vectors[:1], "int8")
 
 
-def test_similarities_of_codes_worked_out_by_hand():
-    vectors = np.array([[1, -2, 3, 0], [2, 2, 4, 1], [-1, -1, 5, 1]], dtype=np.float32)
-    binary = precision_scores(vectors, [0, 0], [1, 2], [1, 2, 4], "binary")
-    # signs 1010, 1111, 0011: rows 0 and 1 agree in the 1st and 3rd, rows 0 and 2 in the 2nd and 3rd
-    assert binary.tolist() == [[1, 1 / 2, 2 / 4], [0, 1 / 2, 2 / 4]]
-    assert precision_scores(vectors, [0], [1], [2], "float32") == pytest.approx((2 - 4) / math.sqrt(5 * 8))
-    # cut to 1 and normalised: 1, 1, -1, coded 127, 127, -128
-    assert precision_scores(vectors, [0, 0], [1, 2], [1], "int8").tolist() == [[1], [-1]]
-
-
 def test_similarities_of_codes_are_those_of_a_loop():
     rng = np.random.default_rng(0)
     vectors = (rng.normal(size=(12, 10)) + 1).astype(np.float32)
@@ -299,15 +291,6 @@ def test_limits_that_cannot_be_met_are_named_with_what_comes_nearest(limits, wor
     assert all(word in str(error.value) for word in words)
 
 
-@pytest.fixture
-def _closed():
-    before = dict(plt.rcParams)
-    yield
-    assert dict(plt.rcParams) == before, "a plot set a global style"
-    plt.close("all")
-
-
-@pytest.mark.usefixtures("_closed")
 @pytest.mark.parametrize("cost", ["ms", "bytes"])
 @pytest.mark.parametrize("size", [(6, 4.5), (3, 2.5)])
 def test_names_on_the_front_overlap_nothing(cost, size):
@@ -332,7 +315,6 @@ def test_names_on_the_front_overlap_nothing(cost, size):
     assert all(ax.get_window_extent().padded(1).count_contains(box.corners()) == 4 for box in boxes)
 
 
-@pytest.mark.usefixtures("_closed")
 def test_latency_and_speed_up_draw_the_table():
     ax = plots.latency(COSTS, plt.figure().add_subplot())
     assert ax.lines[0].get_ydata().tolist() == [2, 8]
@@ -346,7 +328,6 @@ def test_latency_and_speed_up_draw_the_table():
     assert len(plots.speed_up(cell_costs(GRID, COSTS), plt.figure().add_subplot(), dims=[8]).lines) == 1
 
 
-@pytest.mark.usefixtures("_closed")
 def test_layers_too_near_each_other_are_not_all_named():
     ax = plt.figure().add_subplot()
     near = pd.DataFrame({"layer": [1, 2, 3], "dim": 8, "precision": "float32", "speed_up": [4, 1.01, 1], "spearman": 1})
@@ -354,7 +335,6 @@ def test_layers_too_near_each_other_are_not_all_named():
     assert [t.get_text() for t in ax.child_axes[0].get_xticklabels()] == ["3", "1"]
 
 
-@pytest.mark.usefixtures("_closed")
 def test_costs_that_cannot_be_drawn_are_refused():
     ax = plt.figure().add_subplot()
     cells = cell_costs(GRID, COSTS)
@@ -377,7 +357,6 @@ def model(tmp_path, monkeypatch):
     return tiny_encoder().save(tmp_path / "model")
 
 
-@pytest.mark.usefixtures("_closed")
 @pytest.mark.parametrize(("most", "precision"), [(4, "int8|binary"), (1, "binary")])
 def test_pick_prints_a_cell_and_the_python_that_uses_it(model, scored, tmp_path, most, precision):
     result = pick(model, "--max-bytes", most, "--tasks", scored, "--picture", tmp_path / "p.png")
@@ -420,12 +399,6 @@ def test_pick_says_what_is_wrong_in_one_line(args, words, model, scored):
     message = [line for line in result.stderr.splitlines() if line.startswith("twodmse: ")]
     assert len(message) == 1
     assert all(word in message[0] for word in words)
-
-
-def test_pick_explains_itself():
-    assert pick("--help").exit_code == 0
-    assert len(pick("--help").output.split()) > 30
-    assert pick().exit_code == 2
 
 
 @pytest.mark.slow

@@ -78,12 +78,6 @@ def test_one_encoding_pass_scores_every_cell(encoder, pairs, monkeypatch):
     ).all()  # of one coordinate cosines are 1 or -1
 
 
-def test_perfect_and_hopeless_orders():
-    gold = rankdata(np.arange(20))
-    ranks = rankdata(np.stack([np.arange(20), -np.arange(20), np.zeros(20)], axis=1), axis=0)
-    np.testing.assert_allclose(evaluation.rank_correlation(ranks, gold), [1, -1, np.nan], atol=1e-12)
-
-
 def test_bad_cells_and_tasks_are_refused_before_anything_is_encoded(encoder, monkeypatch):
     monkeypatch.setattr(encoder, "states", lambda *_: pytest.fail("encoded before checking"))
     for bad in ({"dims": [0]}, {"dims": [DIM + 1]}, {"layers": [LAYERS + 1]}, {"dims": []}):

@@ -283,10 +283,6 @@ def test_bad_input_is_one_line_and_leaves_no_page(args, words, tmp_path, monkeyp
     assert not (tmp_path / "page.html").exists()
 
 
-def test_help_shows_an_example():
-    assert "Example: twodmse explore" in run("--help").output
-
-
 # ---- in a browser, from disk, with the network off -------------------------------------------------------------
 
 

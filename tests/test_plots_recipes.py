@@ -3,11 +3,13 @@
 import matplotlib
 import pandas as pd
 import pytest
+import test_plots
 from matplotlib import pyplot as plt
 
 from twodmse import Recipe, plots
 
 matplotlib.use("Agg")
+_closed = test_plots._closed
 COLUMNS = ["recipe", "step", "layer", "dim"]
 # Four steps: (2, 8) at all of them, (1, 8) at one, (1, 4) at two (named twice at step 0), (2, 4) never.
 BY_HAND = pd.DataFrame(
@@ -17,14 +19,6 @@ BY_HAND = pd.DataFrame(
     columns=COLUMNS,
 )
 ALIGNED = pd.DataFrame([("one", 0, 1, 8), ("one", 1, 1, 8), ("two", 0, 0, 8)], columns=COLUMNS)
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    before = dict(plt.rcParams)
-    yield
-    assert dict(plt.rcParams) == before, "a plot set a global style"
-    plt.close("all")
 
 
 def written(ax):

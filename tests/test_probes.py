@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import test_plots
 import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder
 from conftest import run_app as run
@@ -18,7 +19,6 @@ from twodmse import plots, probes
 from twodmse.commands.probe import PICTURES, draw_probes
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import normalise
-from twodmse.evaluation.grid import pairs_grid
 from twodmse.objectives import losses
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe
@@ -26,6 +26,7 @@ from twodmse.probes import checks, conflict
 from twodmse.training.batches import Collator, DistinctBatches
 
 matplotlib.use("Agg")
+_closed = test_plots._closed
 N, D, TEXTS = 4, 16, 12
 LEFT, RIGHT = [0, 1, 2, 3, 4, 5, 6, 2], [6, 7, 8, 9, 10, 11, 3, 5]
 GOLD = [5.0, 4.0, 0.5, 1.0, 2.0, 4.5, 3.0, 0.0]
@@ -36,14 +37,6 @@ def states() -> np.ndarray:
     """Random states whose layers have different scales, as raw pooled vectors do."""
     rng = np.random.default_rng(3)
     return (rng.normal(size=(N + 1, TEXTS, D)) * np.arange(1, N + 2)[:, None, None]).astype(np.float32)
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    before = dict(plt.rcParams)
-    yield
-    assert dict(plt.rcParams) == before, "a plot set a global style"
-    plt.close("all")
 
 
 def at(table: pd.DataFrame, layer: int, dim: int) -> pd.Series:
@@ -66,16 +59,6 @@ def test_kl_is_the_alignment_term_that_2dmse_logs(states, temperature):
         assert temperature**2 * at(table, layer, D)["kl"] == pytest.approx(term, rel=1e-4)
         seen.add(layer)
     assert seen == {1, 2, 3}
-
-
-def test_kl_at_cut_dims_is_what_starbucks_logs(states):
-    recipe = Recipe("starbucks", N, D)
-    plan = recipe.plan(0)
-    cut = [(cell.layer, cell.dim) for cell in plan.alignments]
-    assert any(dim < D for _, dim in cut)
-    table = probes.kl_to_last(states, range(1, D + 1))
-    term = objective(torch.from_numpy(states), plan, BaseLoss(), 3)["alignment"].item()
-    assert 0.3 * sum(at(table, *cell)["kl"] for cell in cut) == pytest.approx(term, rel=1e-4)
 
 
 @pytest.mark.parametrize("unit", [False, True])
@@ -168,16 +151,6 @@ def test_neighbours_kept_is_the_overlap_of_sorted_lists(states, monkeypatch):
     assert table["kept"].min() < 0.7
 
 
-def test_neighbours_by_hand():
-    # Directions in degrees: texts 1 and 3 change places between the layers.
-    angles = np.radians([[0, 90, 49, 10], [0, 10, 49, 90]])
-    states = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # (2, 4, 2)
-    # The nearest, layer 1: 0-1 1-0 2-1 3-2; layer 0: 0-3 1-2 2-3 3-0.
-    assert probes.neighbours_kept(states, [2], k=1)["kept"].tolist() == [0.0, 1.0]
-    # The two nearest, layer 1: 0-12 1-02 2-13 3-12; layer 0: 0-23 1-23 2-13 3-02. Kept: 1 + 1 + 2 + 1 of 8.
-    assert probes.neighbours_kept(states, [2], k=2)["kept"].tolist() == [5 / 8, 1.0]
-
-
 def test_order_flips_counts_discordant_twos(states):
     table = probes.order_flips(states, LEFT, RIGHT, [3, D])
 
@@ -243,15 +216,16 @@ def test_anisotropy_by_hand():
     assert math.isnan(at(table, 0, 3)["effective_rank"])
 
 
+def score(vectors):
+    """Spearman of the pairs' cosines."""
+    unit = normalise(vectors.astype(float))
+    return 100 * spearmanr((unit[LEFT] * unit[RIGHT]).sum(1), GOLD).statistic
+
+
 @pytest.mark.parametrize("dim", [None, 6])
 def test_outliers_removes_one_coordinate_at_a_time(states, dim):
     table = probes.outliers(states, LEFT, RIGHT, GOLD, dim)
     assert table["layer"].tolist() == list(range(N + 1))
-
-    def score(vectors):
-        unit = normalise(vectors.astype(float))
-        return 100 * spearmanr((unit[LEFT] * unit[RIGHT]).sum(1), GOLD).statistic
-
     for row in table.itertuples():
         cut = states[row.layer][:, :dim]
         without = [score(np.delete(cut, j, axis=1)) for j in range(cut.shape[1])]
@@ -261,41 +235,11 @@ def test_outliers_removes_one_coordinate_at_a_time(states, dim):
         assert row.spearman_without == pytest.approx(without[row.coordinate])
 
 
-def test_an_outlier_is_found():
-    rng = np.random.default_rng(1)
-    vectors = rng.normal(size=(60, 12))
-    left, right = np.arange(30), np.arange(30, 60)
-    unit = normalise(np.delete(vectors, 7, axis=1))
-    gold = (unit[left] * unit[right]).sum(1)  # what the vectors say without coordinate 7
-    vectors[:, 7] = rng.normal(size=60) * 50
-    (row,) = probes.outliers(np.stack([vectors, vectors]), left, right, gold).query("layer == 1").itertuples()
-    assert row.coordinate == 7
-    assert row.spearman_without == pytest.approx(100)
-    assert row.change > 50
-
-
 # ---------------------------------------------------------------- controls and conflict
-
-
-def test_first_coordinates_are_the_grid_and_all_controls_meet_at_the_full_width(encoder, pairs):
-    texts, left, right = probes.distinct(pairs)
-    states = encoder.states(texts)
-    table = probes.controls(states, left, right, pairs.gold, [4, 16, DIM])
-    grid = pairs_grid(encoder, pairs, [4, 16, DIM], range(LAYERS + 1), resamples=0)
-    np.testing.assert_allclose(table.query("control == 'first'")["spearman"], grid["spearman"])
-    whole = table[table["dim"] == DIM].groupby("layer")["spearman"]
-    assert (whole.max() - whole.min()).max() < 0.2
-    assert whole.size().tolist() == [4] * (LAYERS + 1)
-    assert set(table["control"]) == {"first", "last", "random", "pca"}
 
 
 def test_each_control_keeps_its_own_coordinates(states):
     table = probes.controls(states, LEFT, RIGHT, GOLD, [5], seed=2, draws=3)
-
-    def score(vectors):
-        unit = normalise(vectors.astype(float))
-        return 100 * spearmanr((unit[LEFT] * unit[RIGHT]).sum(1), GOLD).statistic
-
     rng = np.random.default_rng(2)
     orders = [rng.permutation(D) for _ in range(3)]
     for layer in range(N + 1):
@@ -550,10 +494,3 @@ def test_models_whose_paths_end_alike_are_both_drawn(encoder, pairs, triplets):
     assert [ax.get_title() for ax in drawn["cka"]] == ["first" + end, "second" + end]
     assert len(drawn["kl_to_last"][0].lines) == 2
     assert set(drawn) == set(PICTURES)
-
-
-def test_probe_explains_itself():
-    result = run("probe", "--help")
-    assert result.exit_code == 0
-    assert "Example" in result.output
-    assert run("probe", "bundled").exit_code == 2
