@@ -163,3 +163,12 @@ def bundled_and_shaken() -> tuple[Encoder, Encoder]:
         for weight in after.backbone.parameters():
             weight.add_(0.1 * weight.std(unbiased=False) * torch.randn_like(weight))
     return before, after
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """JupyterLab and a browser, one for all tests that need them."""
+    from lab import started  # imports the browser's driver, which other tests do without
+
+    with started(tmp_path_factory.mktemp("lab")) as made:
+        yield made

@@ -1,28 +1,18 @@
 """The explorer notebook as its reader sees it: a real JupyterLab in a real browser, moved by keyboard."""
 
 import os
-import secrets
-import socket
 import statistics
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CHROMIUM
+from lab import cosine_of, expect, go_to, numbers, press, typed
 
 from twodmse import Encoder
 
-sync_api = pytest.importorskip("playwright.sync_api")
-expect = sync_api.expect
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]  # one server for all of them
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "06_explorer.ipynb"
-PATIENCE = 60_000  # milliseconds a change may take on a busy machine
-READY = "window.jupyterapp?.shell.currentWidget?.sessionContext?.isReady"
 # Presses one arrow key n times, with a look at each picture, and measures from press to new picture, in milliseconds.
 PRESS_AND_MEASURE = """async ([root, count]) => {
   const handle = document.querySelector(`${root} .twodmse-dim .noUi-handle`), times = [];
@@ -42,69 +32,21 @@ PRESS_AND_MEASURE = """async ([root, count]) => {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A copy of the notebook, and a folder for its trained model: the checkout is never touched."""
-    home = tmp_path_factory.mktemp("lab")
-    (home / "tmp").mkdir()
+def page(lab):
+    """The notebook after "run all", with a short training."""
     source = NOTEBOOK.read_text()
     assert "steps = 40  # @param" in source
-    (home / NOTEBOOK.name).write_text(source.replace("steps = 40  # @param", "steps = 2  # @param"))  # a short training
-    config = home / ".j_CONFIG" / "labconfig"  # switches off a pop-up about news
-    config.mkdir(parents=True)
-    (config / "page_config.json").write_text(
-        '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}'
-    )
-    return home
+    (lab.home / NOTEBOOK.name).write_text(source.replace("steps = 40  # @param", "steps = 2  # @param"))
+    page = lab.run_all(NOTEBOOK.name)
+    yield page
+    if "SHOTS" in os.environ:  # a folder for pictures of the whole notebook in both themes
+        take_pictures(page, Path(os.environ["SHOTS"]))
 
 
 @pytest.fixture(scope="module")
-def lab_url(home):
-    kinds = ("_CONFIG", "_DATA", "_RUNTIME", "LAB_SETTINGS", "LAB_WORKSPACES")
-    env = os.environ | {f"JUPYTER{kind}_DIR": str(home / f".j{kind}") for kind in kinds}
-    env |= {"TMPDIR": str(home / "tmp")}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port, token = free.getsockname()[1], secrets.token_hex(16)
-    command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser",
-        "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={home}",
-        f"--IdentityProvider.token={token}",
-    ]  # fmt: skip
-    with open(home / "lab.log", "w") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token={token}", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, (home / "lab.log").read_text()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/doc/tree/{NOTEBOOK.name}?reset&token={token}"
-    finally:
-        server.terminate()  # the server ends its kernels too
-        server.wait(30)
-
-
-@pytest.fixture(scope="module")
-def page(lab_url):
-    """The notebook after "run all", in a window 1200 px wide."""
-    expect.set_options(timeout=PATIENCE)
-    with sync_api.sync_playwright() as p, p.chromium.launch(**CHROMIUM) as browser:
-        page = browser.new_page(viewport={"width": 1200, "height": 1500})
-        page.set_default_timeout(PATIENCE)
-        page.goto(lab_url)
-        page.wait_for_function(READY)
-        assert page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')"), "a cell failed"
-        yield page
-        if "SHOTS" in os.environ:  # a folder for pictures of the whole notebook in both themes
-            take_pictures(page, Path(os.environ["SHOTS"]))
-
-
-@pytest.fixture(scope="module")
-def models(page, home):
+def models(page, lab):
     """The untouched model, and the one that the notebook trained."""
-    (trained,) = (home / "tmp").glob("twodmse-*/run/model")
+    (trained,) = (lab.home / "tmp").glob("twodmse-*/run/model")
     return [Encoder.load("bundled"), Encoder.load(trained)]
 
 
@@ -119,26 +61,6 @@ def take_pictures(page, folder):
         page.screenshot(path=folder / f"{theme.lower()}.png")
 
 
-def press(view, slider, key, times=1):
-    """One step a press: on the layer's slider, or in the box beside the dim's, which is the exact one."""
-    for _ in range(times):
-        if slider == "dim":
-            view.locator(".twodmse-dim-box input").press({"ArrowRight": "ArrowUp", "ArrowLeft": "ArrowDown"}[key])
-        else:
-            view.locator(f".twodmse-{slider} .noUi-handle").press(key)
-
-
-def go_to(view, layer, dim):
-    """Type the cell into the boxes: no test leans on where the one before left the view."""
-    for box, value in ((".twodmse-layer .widget-readout", layer), (".twodmse-dim-box input", dim)):
-        view.locator(box).fill(str(value))
-        view.locator(box).press("Enter")
-
-
-def typed(view, box):
-    return view.locator(f".twodmse-{box} input").input_value()
-
-
 def at_cell(view, layer, dim):
     """Wait until both panels show the cell."""
     marks = view.locator(".twodmse-mark")
@@ -146,15 +68,6 @@ def at_cell(view, layer, dim):
         expect(marks.nth(i)).to_have_attribute("data-layer", str(layer))
         expect(marks.nth(i)).to_have_attribute("data-dim", str(dim))
     return [float(marks.nth(i).get_attribute("data-cosine")) for i in (0, 1)]
-
-
-def numbers(view):
-    return [float(words) for words in view.locator(".twodmse-number").all_inner_texts()]
-
-
-def cosine_of(encoder, texts, layer, dim):
-    first, second = encoder.encode(texts, layer, dim).astype(np.float64)
-    return first @ second
 
 
 def test_both_sliders_move_number_and_mark_to_the_values_of_the_library(page, models):

@@ -433,6 +433,21 @@ def test_a_click_moves_the_grid_and_every_view_tied_to_it(models, pairs):
         link_cells(grid, TwoSentences({"short": tiny_encoder(layers=3)}, FIRST, SECOND))
 
 
+def test_a_cell_whose_cosines_are_all_one_is_a_dash_and_scores_that_are_all_one_are_refused(encoder):
+    pairs = TextSet("three", (tuple(sentences(3, seed=2)), tuple(sentences(3, seed=3))), np.array([1.0, 2, 3]))
+    made = Grid({"tiny": encoder}, pairs, dims=[1, 2, DIM])
+    grid = pairs_grid(encoder, pairs, [1, 2, DIM], range(1, LAYERS + 1), 0)
+    assert grid["spearman"].isna().sum() == 3
+    for layer, dim, value in grid[["layer", "dim", "spearman"]].itertuples(index=False):
+        button = made.buttons["tiny"].buttons[layer, dim]
+        assert button.description == ("–" if np.isnan(value) else f"{value:.1f}")
+        assert (button.style.button_color is None) == np.isnan(value)
+    colours = {b.style.button_color for b in made.buttons["tiny"].buttons.values()}
+    assert {drawing.palette()[0][0], drawing.palette()[0][-1]} < colours  # the scale spans the scores that there are
+    with pytest.raises(ValueError, match="its 3 scores are all 1, for which spearman is not defined"):
+        Scatter({"tiny": encoder}, TextSet("flat", pairs.columns, np.ones(3)))
+
+
 def test_worst_pairs_by_hand():
     pairs = TextSet("four", (("a", "b", "c", "d"), ("e", "f", "g", "h")), np.array([0.0, 1, 2, 3]))
     table = cells.worst_pairs(pairs, np.array([0.9, 0.1, 0.2, 0.3]), 2)
@@ -510,6 +525,7 @@ def test_unlike_models_stand_at_the_same_share(pairs):
         words(view.picture.value, "twodmse-number")[0]
         == f"{cosine(models['four'], ['three small cat', SECOND], 4, 32):.3f}"
     )
+    assert "🎉" in SideBySide(models, FIRST, "🎉").message.value
     with pytest.raises(ValueError, match="depth is 0"):
         SideBySide(models, FIRST, SECOND, depth=0)
 
@@ -552,6 +568,28 @@ def test_own_budget_gives_a_cell_and_the_cut_is_saved(own):
     assert "no cell" in own.message.value
 
 
+def test_what_cannot_be_loaded_leaves_no_grid_of_another_model_to_pick_from_or_save(own, tmp_path):
+    tiny_encoder("mpnet", layers=2).save(tmp_path / "short")
+    own.find.click()
+    assert "Best within the budget" in own.best.value
+    own.model.value, own.pasted.value = "short", "one sentence"
+    own.score.click()
+    assert own.place.children == ()
+    assert own.best.value == ""
+    for button in (own.find, own.save):
+        own.message.value = ""
+        button.click()
+        assert "nothing is loaded yet" in own.message.value
+    assert not (tmp_path / "cut").exists()
+    own.pasted.value = "\n".join(sentences(6, seed=9))
+    own.score.click()
+    own.find.click()
+    own.max_bytes.value = 1
+    own.find.click()
+    assert "no cell" in own.message.value
+    assert own.best.value == ""
+
+
 def test_own_file_and_pasted_pairs_are_read(own):
     rows = "sentence1,sentence2,score\na man,a dog,1\na cat,a cat runs,4\nred house,blue park,2\n"
     own.file.value = (
@@ -575,6 +613,7 @@ def test_own_file_and_pasted_pairs_are_read(own):
         ("a man\ta dog\t1", "there are 1 pairs"),
         ("a man\na dog", "there are 2 different sentences"),
         ("", "there are no texts yet"),
+        ("a man\ta dog\t1\n" * 3, "its 3 scores are all 1"),
     ):
         own.pasted.value = wrong
         own.score.click()

@@ -18,7 +18,7 @@ STEP = 1 / 8  # of a doubling: one press of an arrow key on a logarithmic slider
 def slider(name: str, value: int, most: int) -> widgets.IntSlider:
     """A slider over 1..most that answers while it moves; its class is ``twodmse-NAME``."""
     made = widgets.IntSlider(value=value, min=1, max=most, description=name, style=LABEL, layout=widgets.Layout(**HALF))
-    made.add_class(f"twodmse-{name}")
+    made.add_class(f"twodmse-{name.replace(' ', '-')}")
     return made
 
 
@@ -82,7 +82,7 @@ class ButtonGrid:
     """A heatmap whose cells are buttons: layers down, the deepest on top, dims across, a number on each.
 
     Args:
-        cells: layers (index) x dims (columns).
+        cells: layers (index) x dims (columns); a NaN is shown as a dash.
         low: the value of the darkest colour.
         high: the value of the brightest.
         chosen: called with layer and dim when a button is clicked.
@@ -97,11 +97,16 @@ class ButtonGrid:
             children.append(_label(f"layer {layer}"))
             for dim in cells.columns:
                 value = float(cells.loc[layer, dim])
-                k = int(shade(value, low, high))
+                if math.isnan(value):
+                    shown, told, style = "–", "no score, as all cosines are the same", {}
+                else:
+                    k = int(shade(value, low, high))
+                    shown, told = f"{value:.1f}", f"{value:.2f}"
+                    style = {"button_color": colours[k], "text_color": inks[k]}
                 button = widgets.Button(
-                    description=f"{value:.1f}", tooltip=f"layer {layer}, dim {dim}: {value:.2f}",
+                    description=shown, tooltip=f"layer {layer}, dim {dim}: {told}",
                     layout=widgets.Layout(width="auto", height="28px", margin="0", padding="0", min_width="0"),
-                    style={"button_color": colours[k], "text_color": inks[k], "font_size": "12px"},
+                    style={"font_size": "12px", **style},
                 )  # fmt: skip
                 button.add_class("twodmse-cell")
                 button.on_click(lambda _, cell=(int(layer), int(dim)): chosen(*cell))

@@ -88,7 +88,8 @@ class BringYourOwn:
             ValueError: for texts that cannot be read or scored, or a model that cannot be cut.
             FileNotFoundError: if there is no such model or file.
         """
-        self.message.value = "loading …"
+        self.grid, self.place.children = None, []  # what cannot be loaded leaves nothing of another model to be saved
+        self.message.value, self.best.value = "loading …", ""
         if self.encoder is None or self.loaded != self.model.value:
             self.encoder, self.loaded = Encoder.load(self.model.value), self.model.value
         self.pairs = self.read()
@@ -124,6 +125,7 @@ class BringYourOwn:
         """
         if self.grid is None:
             raise ValueError(NOTHING)
+        self.best.value = ""
         cells_of, times = self.grid.grids[self.loaded], pd.Series(self.grid.times[self.loaded])
         costs = pd.DataFrame({"one_text_ms": times, "ratio": times / times.iloc[-1]}).rename_axis("layer").reset_index()
         table = cells_of.rename_axis(index="layer", columns="dim").stack().rename("spearman").reset_index()

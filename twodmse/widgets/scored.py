@@ -8,11 +8,10 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from scipy.stats import rankdata
 
 from twodmse.data.sets import TextSet, distinct
 from twodmse.encoder.encoder import Encoder
-from twodmse.evaluation.grid import cell_cosines, check_grid, column_ranks, rank_correlation
+from twodmse.evaluation.grid import cell_cosines, check_grid, column_ranks, gold_ranks, rank_correlation
 from twodmse.evaluation.quantise import vector_bytes
 from twodmse.widgets import cells, drawing, static
 from twodmse.widgets.controls import WIDE, ButtonGrid
@@ -31,7 +30,7 @@ class Scatter(CellView):
         pairs: scored pairs, as `load_pairs` gives them.
 
     Raises:
-        ValueError: as `CellView`, and if the pairs have no scores.
+        ValueError: as `CellView`, and if the pairs have no scores, or all the same one.
     """
 
     def __init__(
@@ -39,6 +38,7 @@ class Scatter(CellView):
     ) -> None:
         if pairs.gold is None:
             raise ValueError(f"{pairs.name} has no scores: a scatter needs scored pairs, for example mini-sts")
+        gold_ranks(pairs)  # refuses scores that are all the same
         super().__init__(models, layer, dim)
         self.pairs = pairs
         self.show()
@@ -112,7 +112,7 @@ class Grid(Scatter):
     def controls(self) -> widgets.Widget:
         """The grids of buttons above the sliders."""
         scores = np.concatenate([grid.to_numpy().ravel() for grid in self.grids.values()])
-        low, high = float(scores.min()), float(scores.max())
+        low, high = float(np.nanmin(scores)), float(np.nanmax(scores))
         self.buttons = {name: ButtonGrid(grid, low, high, self.choose) for name, grid in self.grids.items()}
         self.mark()
         panels = [
@@ -140,7 +140,7 @@ class Grid(Scatter):
     def encode(self) -> None:
         """The states of all texts of the pairs, the grid, and the time that each depth takes for one text."""
         super().encode()
-        gold = rankdata(self.pairs.gold)  # (P,)
+        gold = gold_ranks(self.pairs)  # (P,)
         self.grids = {}
         for name, states in self.states.items():
             cosines = [cell_cosines(states[n], *self.rows, self.shown_dims) for n in self.shown_layers]  # N x (P, K)

@@ -57,7 +57,7 @@ class SideBySide:
             value=width, base=2, min=-octaves, max=0, step=STEP, description="width", readout_format=".1%", **layout
         )
         self.first, self.second = text_box("sentence 1", first), text_box("sentence 2", second)
-        self.message = widgets.HTML()
+        self.message = widgets.HTML(self.warnings())
         self.picture = widgets.HTML(layout=widgets.Layout(**WIDE))
         for control in (self.depth, self.width):
             control.observe(self.redraw, names="value")
@@ -81,8 +81,12 @@ class SideBySide:
         """Hand what was typed to every model's view, which encodes it, and draw."""
         for view in self.views.values():
             view.first.value, view.second.value = self.first.value, self.second.value
-        self.message.value = "".join(dict.fromkeys(view.message.value for view in self.views.values()))
+        self.message.value = self.warnings()
         self.redraw()
+
+    def warnings(self) -> str:
+        """What the views of the models say of the texts, each once."""
+        return "".join(dict.fromkeys(view.message.value for view in self.views.values()))
 
     def redraw(self, _: Any = None) -> None:
         """Draw every model at its cell; no model is called."""
