@@ -80,16 +80,16 @@ def with_model(first: str, second: str, tasks: str | None, dims: str | None, res
     from twodmse.encoder.encoder import Encoder
     from twodmse.evaluation.compare import compare_models
 
-    encoders = [Encoder.load(name) for name in (first, second)]
-    wanted = parse_dims(dims, min(encoder.dim for encoder in encoders))
+    one, other = Encoder.load(first), Encoder.load(second)
+    wanted = parse_dims(dims, min(one.dim, other.dim))
     if tasks is not None and mteb_names(tasks):
         if len(mteb_names(tasks)) < len(parse_names(tasks)):
             raise ValueError("tasks of mteb have no interval: compare them apart from the others")
-        tables = [scored(encoder, name, tasks, wanted) for encoder, name in zip(encoders, (first, second), strict=True)]
+        tables = scored(one, first, tasks, wanted), scored(other, second, tasks, wanted)
         from twodmse.evaluation.mteb_cells import mteb_difference
 
         return mteb_difference(*tables)
-    return compare_models(*encoders, parse_names(tasks or "mini-sts"), wanted, resamples=resamples)
+    return compare_models(one, other, parse_names(tasks or "mini-sts"), wanted, resamples=resamples)
 
 
 def with_published(model: str, name: str, tasks: str | None, dims: str | None) -> "pd.DataFrame":

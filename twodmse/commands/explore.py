@@ -63,18 +63,18 @@ def explore(
     chosen = before, after or trained_model()
     names = shown_name(chosen[0]), shown_name(chosen[1])
     listed = read_sentences(sentences)
-    models = [Encoder.load(name) for name in chosen]
-    check_models(*models)
+    first, second = (Encoder.load(name) for name in chosen)
+    check_models(first, second)
     if live:
-        size = write_live(*models, names, out, runtime, overwrite)
+        size = write_live(first, second, names, out, runtime, overwrite)
         typer.echo(
             f"wrote {out}: {size / 1e6:.0f} MB; put it on a web host, or: python -m http.server --directory {out}"
         )
         return
-    kept = fit_sentences(listed, models[0].num_layers, models[0].dim)
+    kept = fit_sentences(listed, first.num_layers, first.dim)
     if len(kept) < len(listed):
         typer.echo(f"kept the first {len(kept)} of {len(listed)} sentences: more make a page larger than 5 MB")
-    size = write_explorer(*models, kept, names, out, overwrite)
+    size = write_explorer(first, second, kept, names, out, overwrite)
     typer.echo(f"wrote {out}: {len(kept)} sentences, {size / 1e6:.1f} MB; open it in a browser")
 
 

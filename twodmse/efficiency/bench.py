@@ -72,15 +72,10 @@ def bench_train(
     batches = list(DistinctBatches(texts, batch_size, steps + 1, seed=0))
     contenders = {name: lambda number, step=step: step(number, batches[number]) for name, step in steppers.items()}
     seconds = take_turns(contenders, steps)  # (steps, contenders)
-    table = pd.DataFrame(
-        {
-            "name": seconds.columns,
-            "seconds": seconds.median().to_numpy(),
-            "spread": seconds.apply(half_range).to_numpy(),
-        }
-    )
-    ratio = seconds.div(seconds[recipes[0]], axis=0).median()  # of each round: what slows a whole round cancels
-    return table.assign(triplets_per_second=batch_size / table["seconds"], ratio=ratio.to_numpy())
+    table = pd.DataFrame({"seconds": seconds.median(), "spread": seconds.apply(half_range)}).rename_axis("name")
+    table["triplets_per_second"] = batch_size / table["seconds"]
+    table["ratio"] = seconds.div(seconds[recipes[0]], axis=0).median()  # a round's own: what slows all of it cancels
+    return table.reset_index()
 
 
 def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: int) -> Step:

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from twodmse.data.sets import distinct, load_pairs
 from twodmse.efficiency.timing import half_range, peak_memory, take_turns
 from twodmse.encoder.encoder import Encoder, check_texts
-from twodmse.evaluation.grid import check_grid, column_ranks, load_tasks, rank_correlation
+from twodmse.evaluation.grid import check_grid, load_tasks, rank_scores
 from twodmse.evaluation.quantise import VECTOR_PRECISIONS, precision_scores, vector_bytes
 
 
@@ -68,11 +68,10 @@ def layer_costs(
 
     one = take_turns({n: one_text(view) for n, view in views.items()}, rounds)  # (rounds, N) seconds
     many = take_turns({n: many_texts(view) for n, view in views.items()}, math.ceil(rounds / 3))
-    device = encoder.device
     rows = []
     for n, view in views.items():
         speeds = size / many[n]
-        peak = peak_memory(lambda view=view: view.encode(batch(0), batch_size=size), device)
+        peak = peak_memory(lambda view=view: view.encode(batch(0), batch_size=size), encoder.device)
         parameters = sum(p.numel() for p in view.backbone.parameters())
         ratio = (one[n] / one[encoder.num_layers]).median()
         times = (1000 * one[n].median(), 1000 * half_range(one[n]), speeds.median(), half_range(speeds))
@@ -126,9 +125,9 @@ def quantised_grid(
 
     Args:
         encoder: the encoder.
-        tasks: as `twodmse.evaluation.grid.sts_grid`.
-        dims: as `twodmse.evaluation.grid.sts_grid`.
-        layers: as `twodmse.evaluation.grid.sts_grid`.
+        tasks: as `sts_grid`.
+        dims: as `sts_grid`.
+        layers: as `sts_grid`.
 
     Returns:
         One row a task, layer, dim and precision, columns task, layer, dim, precision, bytes (of a vector), spearman
@@ -147,7 +146,7 @@ def quantised_grid(
             values = {}
             for precision in VECTOR_PRECISIONS:
                 scores = precision_scores(states[layer], left, right, dims, precision)  # (P, K)
-                values[precision] = 100 * rank_correlation(column_ranks(scores), gold)  # (K,)
+                values[precision] = rank_scores(scores, gold)  # (K,)
             rows += [
                 (pairs.name, layer, dim, precision, vector_bytes(dim, precision), values[precision][k])
                 for k, dim in enumerate(dims)

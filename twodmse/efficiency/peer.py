@@ -62,10 +62,8 @@ def bench_peer(model: str, texts: Sequence[str], rounds: int = 3) -> pd.DataFram
         speeds = {name: len(texts) / seconds[name, n].median() for name in (OURS, THEIRS)}
         ratio = seconds[THEIRS, n] / seconds[OURS, n]
         difference = float(np.abs(kept[OURS, n] - kept[THEIRS, n]).max())
-        rows.append(
-            {"layer": n, "texts": len(texts), **speeds, "speed_up": ratio.median(), "spread": half_range(ratio)}
-            | {"difference": difference}
-        )
+        gain = {"speed_up": ratio.median(), "spread": half_range(ratio), "difference": difference}
+        rows.append({"layer": n, "texts": len(texts), **speeds, **gain})
     return pd.DataFrame(rows)
 
 

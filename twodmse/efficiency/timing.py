@@ -6,8 +6,9 @@ import importlib.util
 import math
 import os
 import platform
+import re
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 
 
 def take_turns(
-    contenders: Mapping[Hashable, Callable[[int], Any]], rounds: int, warm: int = 1, title: str = "bench"
+    contenders: Mapping[Any, Callable[[int], Any]], rounds: int, warm: int = 1, title: str = "bench"
 ) -> pd.DataFrame:
     """Seconds each contender takes for the same work, one after the other, round by round in one process.
 
@@ -99,13 +100,9 @@ def _resident_bytes(counter: str) -> int:
 def processor() -> str:
     """The processor's name, as the system tells it."""
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        if names:
-            return f"{names[0]}, {os.cpu_count()} cores"
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    found = re.search(r"^model name\s*: *(.*\S)", info.read_text(), re.MULTILINE) if info.is_file() else None
+    name = found[1] if found else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
 
 
 def need_peer() -> None:

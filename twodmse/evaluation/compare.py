@@ -38,11 +38,11 @@ def compare_models(
     (1993), percentile intervals; pooled Spearman as `sts_grid`.
 
     Args:
-        first: the encoders.
-        second: the encoders.
-        tasks: as `sts_grid`; None means the layers and dims that both have.
-        dims: as `sts_grid`; None means the layers and dims that both have.
-        layers: as `sts_grid`; None means the layers and dims that both have.
+        first: an encoder.
+        second: the encoder it is compared with.
+        tasks: as `sts_grid`.
+        dims: as `sts_grid`; None means the doubling ones that both have.
+        layers: as `sts_grid`; None means those that both have.
         resamples: of the bootstrap, at least 100.
 
     Returns:
@@ -102,9 +102,8 @@ def _difference_rows(
 ) -> pd.DataFrame:
     """Rows of `compare_models` from scores (L, K) and resampled differences (L, R, K)."""
     low, high = interval(draws, axis=1)  # (L, K) each
-    beyond = np.minimum(
-        (~(draws > 0)).sum(axis=1), (~(draws < 0)).sum(axis=1)
-    )  # (L, K) resamples on the other side of 0
+    sides = (~(draws > 0)).sum(axis=1), (~(draws < 0)).sum(axis=1)
+    beyond = np.minimum(*sides)  # (L, K) resamples on the other side of 0
     p = np.minimum(1, 2 * (beyond + 1) / (draws.shape[1] + 1))  # + 1: the sample itself counts as a resample
     table = pd.DataFrame({"task": task, "layer": np.repeat(layers, len(dims)), "dim": np.tile(dims, len(layers))})
     values = {"first": first, "second": second, "difference": second - first, "low": low, "high": high, "p": p}

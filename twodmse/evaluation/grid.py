@@ -223,6 +223,11 @@ def rank_correlation(ranks: np.ndarray, gold: np.ndarray) -> np.ndarray:
     return np.divide(x.T @ y, norms, out=np.full(x.shape[1], np.nan), where=norms > 0)
 
 
+def rank_scores(scores: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """Spearman x 100 (K,) of each column of ``scores`` (P, K) with the ranks ``gold`` (P,)."""
+    return 100 * rank_correlation(column_ranks(scores), gold)
+
+
 def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
     """How often each pair occurs in each resample: (R, P) float32.
 

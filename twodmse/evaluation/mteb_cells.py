@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -233,7 +233,7 @@ class StateFile:
         read_layers(self.encoder, self.layers, texts, keep, self.batch_size, False, prompt)
         states.flush()
 
-    def _states(self, mode: str) -> np.memmap:
+    def _states(self, mode: Literal["r", "r+"]) -> np.memmap:
         """(M, L, d): M texts, L layers, the first d coordinates."""
         return np.memmap(self.path, dtype=np.float32, mode=mode, shape=(len(self.places), len(self.layers), self.dim))
 

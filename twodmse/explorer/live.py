@@ -95,22 +95,16 @@ def live_page(encoder: Encoder, models: list[dict], local: bool) -> str:
         "bytes": [model["bytes"] for model in models],
         "start": {"first": start[0], "second": start[1], "query": start[4], "list": start[5:17]},
     }
-    data = {
-        "error": 0,
-        "models": [{**model, "unknown": []} for model in models],
-        "sentences": [],
-        "tries": [],
-        "live": live,
-    }
+    shown = [{**model, "unknown": []} for model in models]
+    data = {"error": 0, "models": shown, "sentences": [], "tries": [], "live": live}
     host = "" if local else f" {CDN}"
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; "
         f"script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval' blob:{host}; "
         f"connect-src 'self' blob:{host}; worker-src 'self' blob:"
     )
-    loads = "The page loads its models" + (
-        " and its library from beside it." if local else f"; its library from {CDN}."
-    )
+    source = " and its library from beside it." if local else f"; its library from {CDN}."
+    loads = f"The page loads its models{source}"
     script = (RESOURCES / "live.html").read_text(encoding="utf-8")
     return filled(encoder, data, {"POLICY": policy, "NUMBERS": NUMBERS, "LOADS": loads, "LIVE": script})
 

@@ -67,7 +67,7 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
         raise ValueError(f"{len(sentences)} sentences make a page larger than 5 MB: keep the first {kept}")
     texts = sentences["text"].tolist()
     states = [encoder.states(texts) for encoder in (before, after)]  # 2 x (N+1, n, D)
-    packed = [half_states(s) for s in states]
+    packed = half_states(states[0]), half_states(states[1])
     tried = [d for d in shown_columns(before.dim) if d >= TRIED or d == before.dim]
     models = [
         {

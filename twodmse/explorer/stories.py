@@ -48,14 +48,11 @@ def suggestions(
         Dicts with label, text (what to see, in words), view (``pair`` or ``ranking``), layer, dim, and the rows of the
         sentences to choose: first and second, or query.
     """
-    cosines = [similarities(states, dims) for states in (before, after)]  # 2 x (N+1, K, n, n)
-    first = [places(c) for c in cosines]  # 2 x (N+1, K, n)
-    rows = [np.flatnonzero(sentences["role"] == role) for role in ("sentence", "same", "decoy")]
-    return [
-        slip(*cosines, dims),
-        meaning(*cosines, dims, *rows) if len(rows[0]) else fall(*first, dims),
-        hold(*first, dims),
-    ]
+    cosines = similarities(before, dims), similarities(after, dims)  # (N+1, K, n, n) each
+    first = places(cosines[0]), places(cosines[1])  # (N+1, K, n) each
+    base, same, decoy = (np.flatnonzero(sentences["role"] == role) for role in ("sentence", "same", "decoy"))
+    middle = meaning(*cosines, dims, base, same, decoy) if len(base) else fall(*first, dims)
+    return [slip(*cosines, dims), middle, hold(*first, dims)]
 
 
 def slip(before: np.ndarray, after: np.ndarray, dims: Sequence[int]) -> dict[str, object]:

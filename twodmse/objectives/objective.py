@@ -60,7 +60,8 @@ class BaseLoss:
         if name == "auto":
             name = "cosent" if scored else "contrastive"
         if name == "mix":
-            return cls(*mix, scale, angle_scale, hard)
+            contrastive, cosent, angle = mix
+            return cls(contrastive, cosent, angle, scale, angle_scale, hard)
         if name not in BASE_LOSSES:
             raise ValueError(unknown("loss", name, BASE_LOSSES))
         return cls(**{"contrastive": 0.0, name: 1.0}, scale=scale, angle_scale=angle_scale)

@@ -7,6 +7,7 @@ from matplotlib.colors import ListedColormap
 
 from twodmse.plots.grids import (
     GRID_COLOURS,
+    SIGNED_COLOURS,
     by_cell,
     colour_bar,
     draw_cells,
@@ -18,7 +19,6 @@ from twodmse.plots.grids import (
     title_above,
 )
 
-DIFFERENCE_COLOURS = "PuOr"  # orange below 0, white at 0, purple above: colour-blind readers tell these two apart
 NOT_SIGNIFICANT = "0.88"  # light grey
 
 
@@ -42,7 +42,7 @@ def difference_heatmap(table: pd.DataFrame, ax: Axes, title: str = "", limit: fl
         raise ValueError(f"{cell} has several rows: keep those of one task and one model")
     cells = by_cell(table, "difference")
     limit = largest(table) if limit is None else limit
-    draw_cells(cells, ax, numbers(cells, "+.1f"), vmin=-limit, vmax=limit, cmap=DIFFERENCE_COLOURS)
+    draw_cells(cells, ax, numbers(cells, "+.1f"), vmin=-limit, vmax=limit, cmap=SIGNED_COLOURS)
     if "significant" in table:
         _grey_out(by_cell(table.assign(noise=~table["significant"].astype(bool) * 1.0), "noise").to_numpy() == 1, ax)
     ax.set(title=title, xlabel="dim (coordinates kept)", ylabel="layer (layers run)")
@@ -90,7 +90,7 @@ def comparison(table: pd.DataFrame, first: str, second: str, title: str = "") ->
         ax.set_ylabel("")
     colour_bar(axes[3], low, high, GRID_COLOURS, score_name(table))
     limit = largest(table)
-    colour_bar(axes[4], -limit, limit, DIFFERENCE_COLOURS, f"difference ({score_name(table)})")
+    colour_bar(axes[4], -limit, limit, SIGNED_COLOURS, f"difference ({score_name(table)})")
     title_above(figure, title, "*: differs significantly; grey: does not" if "significant" in table else "")
     return axes[:3]
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from twodmse.plots.palette import label_lines, model_style, term_style
 
+SIGNED_COLOURS = "PuOr"  # orange below 0, white at 0, purple above: colour-blind readers tell these two apart
 GRID_COLOURS = "viridis"  # rises evenly in brightness: readable in grey print and by colour-blind readers
 NUMBERS_UP_TO = 16  # columns; a grid of more shows its colours alone
 CELL = (0.4, 0.38)  # inches, width and height of a cell with a number

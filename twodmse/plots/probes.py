@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from twodmse.plots.grids import GRID_COLOURS, draw_cells, need, numbers
+from twodmse.plots.grids import GRID_COLOURS, SIGNED_COLOURS, draw_cells, need, numbers
 from twodmse.plots.palette import BLUE, GREEN, GREY, SKY, label_lines, model_style
 
-SIGNED_COLOURS = "PuOr"  # two hues told apart by colour-blind readers, white at 0
 LINES = ["-", "--", "-.", ":"]
 CONTROLS = [BLUE, SKY, GREY, GREEN]  # first, last, random, PCA
 SHAPES = {  # columns of `anisotropy` and `alignment_uniformity`, with their axis

@@ -1,6 +1,7 @@
 """How far each layer is from the last: the two alignment terms of training, and CKA between all layers."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def _nested_kl(last: np.ndarray, layer: np.ndarray, dims: Sequence[int]) -> np.n
     total_a, total_b = np.full(texts, -np.inf), np.full(texts, -np.inf)  # A and B, (n,)
     gap, mean_a, mean_b = np.zeros(texts), np.zeros(texts), np.zeros(texts)  # E_p[a - b], E_p[a], E_q[b]
     rows = []
-    for start, stop in zip([0, *dims], dims, strict=False):
+    for start, stop in pairwise([0, *dims]):
         block_a, block_b = last[:, start:stop], layer[:, start:stop]  # (n, width of the block)
         total_a, (gap, mean_a) = _add(total_a, (gap, mean_a), block_a, (block_a - block_b, block_a))
         total_b, (mean_b,) = _add(total_b, (mean_b,), block_b, (block_b,))

@@ -1,6 +1,7 @@
 """What the probes share: checks of their input, and cosines between all texts at nested dims."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def ordered_cosines(vectors: np.ndarray, dims: Sequence[int], rows: slice) -> It
     vectors = vectors.astype(np.float64)
     squares = np.cumsum(np.square(vectors), axis=1)  # (n, D)
     products = np.zeros((rows.stop - rows.start, len(vectors)))  # (b, n)
-    for start, stop in zip([0, *dims], dims, strict=False):
+    for start, stop in pairwise([0, *dims]):
         products += vectors[rows, start:stop] @ vectors[:, start:stop].T
         lengths = np.sqrt(np.maximum(squares[:, stop - 1], np.finfo(np.float64).tiny))  # (n,)
         yield products / lengths[rows, None] / lengths

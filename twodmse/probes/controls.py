@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
-from twodmse.evaluation.grid import cell_cosines, column_ranks, rank_correlation
+from twodmse.evaluation.grid import cell_cosines, rank_scores
 from twodmse.probes.checks import check_dims, check_pairs, check_states
 
 
@@ -58,7 +58,7 @@ def controls(
             "pca": [vectors @ principal_directions(vectors)],
         }
         for control, arrays in ways.items():
-            scores = np.mean([_spearman(array, left, right, ranks, dims) for array in arrays], axis=0)  # (K,)
+            scores = np.mean([rank_scores(cell_cosines(a, left, right, dims), ranks) for a in arrays], axis=0)  # (K,)
             table += [(control, layer, dim, score) for dim, score in zip(dims, scores, strict=True)]
     return pd.DataFrame(table, columns=["control", "layer", "dim", "spearman"])
 
@@ -67,10 +67,3 @@ def principal_directions(vectors: np.ndarray) -> np.ndarray:
     """Eigenvectors of the covariance of vectors (n, D), as columns, largest eigenvalue first: (D, D) float64."""
     moved = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)  # (n, D)
     return np.linalg.eigh(moved.T @ moved)[1][:, ::-1]
-
-
-def _spearman(
-    vectors: np.ndarray, left: Sequence[int], right: Sequence[int], ranks: np.ndarray, dims: Sequence[int]
-) -> np.ndarray:
-    """Spearman times 100 at every dim: (K,)."""
-    return 100 * rank_correlation(column_ranks(cell_cosines(vectors, left, right, dims)), ranks)

@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from tqdm.auto import tqdm
 
 from twodmse.encoder.encoder import normalise
-from twodmse.evaluation.grid import cell_cosines, column_ranks, rank_correlation
+from twodmse.evaluation.grid import cell_cosines, rank_scores
 from twodmse.probes.checks import centred, check_dims, check_pairs, check_states, ordered_cosines, row_blocks
 
 SHARPNESS = 2.0  # t of the uniformity
@@ -155,8 +155,8 @@ def outliers(
         floor = np.finfo(np.float64).tiny
         without = products.sum(axis=1, keepdims=True) - products  # (P, d)
         without /= np.sqrt(np.maximum(lengths[left], floor)) * np.sqrt(np.maximum(lengths[right], floor))
-        scores = 100 * rank_correlation(column_ranks(without), ranks)  # (d,)
-        change = scores - 100 * rank_correlation(column_ranks(cell_cosines(vectors, left, right, [dim])), ranks)
+        scores = rank_scores(without, ranks)  # (d,)
+        change = scores - rank_scores(cell_cosines(vectors, left, right, [dim]), ranks)
         j = int(np.abs(change).argmax())
         table.append((layer, j, scores[j], change[j]))
     return pd.DataFrame(table, columns=["layer", "coordinate", "spearman_without", "change"])

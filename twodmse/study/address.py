@@ -43,6 +43,8 @@ def move(root: Path, url: str) -> None:
     Raises:
         ValueError: if Colab could not open notebooks from there.
     """
+    import nbformat
+
     if not GITHUB.fullmatch(url):
         raise ValueError(f"{url!r} is no address that Colab opens: it must be https://github.com/OWNER/NAME")
     before = address(root)
@@ -53,15 +55,8 @@ def move(root: Path, url: str) -> None:
             text = text.replace(old, new)
         with atomic_file(path) as work:
             work.write_text(text, encoding="utf-8")
-        if path.suffix == ".ipynb":
-            renew_ids(path)
-
-
-def renew_ids(path: Path) -> None:
-    """Give the cells of a notebook the ids that belong to their sources."""
-    import nbformat
-
-    write(clean(nbformat.read(path, as_version=4)), path)
+        if path.suffix == ".ipynb":  # the ids of its cells belong to their sources
+            write(clean(nbformat.read(path, as_version=4)), path)
 
 
 def main(url: Annotated[str, typer.Argument(help="https://github.com/OWNER/NAME")]) -> None:

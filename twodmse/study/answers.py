@@ -66,7 +66,7 @@ def fitting(study: Study, data: Path) -> str:
 def compared(study: Study, _: Path) -> str:
     """How it compares with AnglE and MRL, and which trends show."""
     top = ", ".join(f"{m} {study.score(m, [study.depth], [study.width]):.2f}" for m in ("full", "mrl", "2dmse"))
-    grid = study.grid("2dmse").groupby(["layer", "dim"], as_index=False)["spearman"].mean()
+    grid = study.grid("2dmse")
     steps = grid["layer"].nunique() * (grid["dim"].nunique() - 1)
     low = below(study, "full", "mrl", "2dmse")
     return (

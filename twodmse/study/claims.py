@@ -95,16 +95,12 @@ def rises(data: Path) -> str:
     for model in STUDIED:
         if not study.has(model):
             continue
-        grid = study.grid(model).groupby(["layer", "dim"], as_index=False)["spearman"].mean()
+        grid = study.grid(model)
         steps = grid["layer"].nunique() * (grid["dim"].nunique() - 1)
-        fall = falls(grid)
-        worst = fall.sort_values("fall").iloc[-1] if len(fall) else None
-        words = (
-            "none"
-            if worst is None
-            else f"{len(fall)}, the largest by {worst['fall']:.2f} at layer "
-            + (f"{int(worst['layer'])} on the way to dim {int(worst['dim'])}")
-        )
+        fall, words = falls(grid), "none"
+        if len(fall):
+            by, layer, dim = fall.loc[fall["fall"].idxmax(), ["fall", "layer", "dim"]]
+            words = f"{len(fall)}, the largest by {by:.2f} at layer {layer:.0f} on the way to dim {dim:.0f}"
         lines.append(f"- `{model}`: of {steps} steps from one dim to the next, those that fall: {words}.")
     return "\n".join(lines)
 
@@ -147,7 +143,8 @@ def tradeoff(data: Path) -> str:
     points = curve_points(data)
     trained = points[points["lr"] > 0]
     rates = sorted({trial.settings["lr"] for trial in PLANS["curves"].trials} | set(trained["lr"]))
-    means = trained.groupby(["model", "lr"])[["below", "full"]].mean().round(2)
+    curves = trained.groupby(["model", "lr"])[["below", "full"]].mean()
+    means = curves.round(2)
     models = dict.fromkeys(INDEPENDENT if t.layers else t.model for t in PLANS["curves"].trials)
 
     def cell(model: str, rate: float) -> str:
@@ -157,13 +154,11 @@ def tradeoff(data: Path) -> str:
         return f"{below:.2f}" + ("" if pd.isna(full) else f" / {full:.2f}")
 
     table = pd.DataFrame({f"{rate:g}": {f"`{m}`": cell(m, rate) for m in models} for rate in rates})
-    ours = trained[trained["model"] == "grid"].groupby("lr")[["below", "full"]].mean()
-    lines = []
+    ours, lines = curves.loc["grid"], []
     for model in models:
-        curve = trained[trained["model"] == model].groupby("lr")[["below", "full"]].mean()
-        if model not in ("grid", INDEPENDENT) and len(curve):
-            above = dominated(curve, ours)
-            best, own = curve.max(), ours.max()
+        if model not in ("grid", INDEPENDENT) and model in curves.index:
+            curve = curves.loc[model]
+            above, best, own = dominated(curve, ours), curve.max(), ours.max()
             lines.append(
                 f"- `{model}`: of {len(curve)} rates run, {above.sum()} have a point of `grid` above them both below "
                 f"and at the top. Best below {best['below']:.2f} (`grid` {own['below']:.2f}), best at the top "

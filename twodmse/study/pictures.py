@@ -141,14 +141,12 @@ def study_kl(data: Path) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(2 * PANEL[0], PANEL[1]), layout="constrained")
     rows = study.finished(study.kl)
     kinds = {"kl": "softmax over coordinates, T = 1", "score_kl": "softmax over a batch's scores, T = 0.05"}
-    models = shown(study, LINES)
     for ax, (column, title) in zip(axes, kinds.items(), strict=True):
         tables = {
             model: rows[rows["model"] == model].groupby("layer", as_index=False)[column].mean().assign(dim=study.width)
-            for model in models
+            for model in shown(study, LINES)
         }
-        label = "KL(last || layer) in nats"
-        plots.layer_curves(tables, ax, column, label, bottom=0, labels=False)
+        plots.layer_curves(tables, ax, column, "KL(last || layer) in nats", bottom=0, labels=False)
         ax.set_title(title)
     return titled(figure, axes, "KL of each layer to its own last layer, on the sentences of STS-B validation")
 

@@ -172,9 +172,9 @@ def falls(grid: pd.DataFrame) -> pd.DataFrame:
     """The steps from one dim to the next at which a layer's score falls: columns layer, dim, fall.
 
     Args:
-        grid: layer, dim, spearman, one row a cell.
+        grid: layer, dim, spearman; the mean of a cell's rows counts.
     """
-    cells = grid.pivot(index="layer", columns="dim", values="spearman")
+    cells = grid.pivot_table(index="layer", columns="dim", values="spearman")
     change = cells.diff(axis=1).stack()
     return (-change[change < 0]).rename("fall").reset_index()
 

@@ -150,10 +150,10 @@ def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: dict
     """One run: train with the swept rate, score all tasks, write its rows; the row in ``study_runs`` comes last.
 
     Args:
-        plan: what to do.
-        trial: what to do.
-        out: folders of the tables and the models.
-        work: folders of the tables and the models.
+        plan: what all runs share.
+        trial: the run.
+        out: folder of the tables.
+        work: folder of the models.
         here: columns on where it runs.
     """
     if trial.rate_of:
@@ -251,9 +251,7 @@ def layer_kl(encoder: Encoder, texts: Sequence[str]) -> pd.DataFrame:
 
 def tagged(table: pd.DataFrame, facts: dict[str, object]) -> pd.DataFrame:
     """A table with the facts as its first columns."""
-    return pd.DataFrame({name: [value] * len(table) for name, value in facts.items()}).join(
-        table.reset_index(drop=True)
-    )
+    return table.assign(**facts)[[*facts, *table]]
 
 
 def machine() -> dict[str, object]:
