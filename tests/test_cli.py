@@ -74,6 +74,18 @@ def test_grid_prints_and_writes_what_it_scored(model, scored, tmp_path):
     assert len(pd.read_csv(tmp_path / "g.csv")) == 4 * 32
 
 
+def test_grid_says_what_a_score_of_few_pairs_is_worth(model, scored, tmp_path):
+    rows = pd.read_csv(scored)
+    for number in (5, 120):
+        rows.iloc[[i % len(rows) for i in range(number)]].to_csv(tmp_path / "p.csv", index=False)
+        result = run("grid", model, "--tasks", tmp_path / "p.csv", "--dims", "32", "--out", tmp_path / f"{number}.csv")
+        assert result.exit_code == 0, result.output
+        table = pd.read_csv(tmp_path / f"{number}.csv")
+        widest = (table["high"] - table["low"]).max()
+        said = f"has 5 pairs: 95 % intervals of its cells are up to {widest:.0f} points wide"
+        assert (said in result.stderr) is (number == 5), result.stderr
+
+
 def test_train_writes_a_model_that_grid_reads(model, rows, scored, tmp_path):
     settings = ["--steps", 2, "--batch-size", 8, "--precision", "fp32", "--set", "dims=[4, 16]", "--set", "dropout=0"]
     result = run("train", "--data", rows, "--backbone", model, "--out", tmp_path / "run", *settings)

@@ -42,6 +42,8 @@ def test_one_row_a_recipe_and_one_more_for_the_teacher(table):
                 "temperature": "1", "align_weight": "1", "align_dims": "768", "detached": "no",
             },
         ),
+        ("cascade", {"alignment": "scores", "direction": "layers 2..12 -> 1..12"}),
+        ("cascade+teacher", {"direction": "teacher and layers 2..12 -> 1..12", "detached": "yes"}),
         ("2dmse-weighted", {"weight": "1..0.0909, layer 12: 1", "align_weight": "1.1..2.56"}),
         (
             "ese",

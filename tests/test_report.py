@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from twodmse.cli import app
+from twodmse.quickstart import LEARNING_RATES, RATES, settings
 from twodmse.study.figures import draw_figures
 from twodmse.study.report import fill, loose_numbers
 from twodmse.study.tables import markdown
@@ -27,6 +28,13 @@ def test_blocks_say_what_the_tables_say(page):
 @pytest.mark.parametrize("page", MEASURED)
 def test_no_number_stands_outside_the_blocks(page):
     assert loose_numbers((ROOT / page).read_text(encoding="utf-8")) == []
+
+
+def test_the_bundled_corpus_trains_each_recipe_at_the_rate_that_validation_picks():
+    table = pd.read_csv(DATA / "quickstart_sweep.csv")
+    assert all(set(rows["lr"]) == set(RATES) for _, rows in table.groupby("recipe"))
+    best = table.loc[table.groupby("recipe")["spearman"].idxmax()].set_index("recipe")["lr"].to_dict()
+    assert {recipe: settings(recipe)["lr"] for recipe in best} == best == LEARNING_RATES
 
 
 def test_pictures_are_those_of_the_tables(tmp_path):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from twodmse.encoder.encoder import Encoder
 
+FEW_PAIRS = 100
 Tasks = Annotated[
     str,
     typer.Option(
@@ -75,6 +76,7 @@ def grid(
     for metric, part in shown.groupby("metric", sort=False) if "metric" in shown else [("", shown)]:
         cells = part.pivot_table(index="layer", columns="dim", values="spearman").round(2).to_string()
         typer.echo(f"{metric} x 100\n{cells}" if metric else cells)
+    say_few(shown)
     if out is not None:
         write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
@@ -84,6 +86,16 @@ def grid(
         typer.echo(f"wrote {picture}")
     if save:
         typer.echo(f"wrote {write_grid_json(model, table, model, seeds, overwrite)}")
+
+
+def say_few(table: "pd.DataFrame") -> None:
+    """One line on stderr for each set of so few pairs that its scores say little."""
+    for task, cells in table.groupby("task", sort=False):
+        widest, pairs = (cells["high"] - cells["low"]).max(), cells["n"].iloc[0]
+        if pairs < FEW_PAIRS and widest > 0:
+            typer.echo(
+                f"{task} has {pairs:g} pairs: a cell's 95 % interval is up to {widest:.0f} points wide", err=True
+            )
 
 
 def check_save(model: str, tasks: str, metric: str, overwrite: bool) -> list[int]:

@@ -128,7 +128,7 @@ def all_plans(recipe: Recipe) -> list[Plan]:
 
 
 def describe_alignments(plans: Sequence[Plan], N: int) -> dict[str, str]:
-    """The columns of `describe` on alignment, with ``+`` between kinds."""
+    """The columns of `describe` on alignment, with ``+`` between kinds where they are not alike."""
     alignments = [alignment for plan in plans for alignment in plan.alignments]
     kinds = [kind for kind in KINDS if any(a.kind == kind for a in alignments)]
     groups = [[a for a in alignments if a.kind == kind] for kind in kinds]
@@ -141,7 +141,9 @@ def describe_alignments(plans: Sequence[Plan], N: int) -> dict[str, str]:
         "align_weight": [last_apart(group, N, weights_text) for group in groups],
         "detached": [" ".join(sorted({"yes" if a.detached else "no" for a in group})) for group in groups],
     }
-    return {name: " + ".join(values) or "none" for name, values in columns.items()}
+    return {
+        name: " + ".join(values if len(set(values)) > 1 else values[:1]) or "none" for name, values in columns.items()
+    }
 
 
 def sampled_dims(plans: Sequence[Plan]) -> str:
@@ -157,8 +159,10 @@ def direction(alignments: Sequence[Alignment]) -> str:
     layers = layers_text(a.layer for a in alignments)
     if all(a.target == a.layer for a in alignments):
         return f"own compression -> {layers}"
-    targets = sorted({a.target for a in alignments})
-    return f"{' '.join('teacher' if t == TEACHER else f'layer {t}' for t in targets)} -> {layers}"
+    targets = {a.target for a in alignments}
+    lower = targets - {TEACHER}
+    words = ["teacher"] * (TEACHER in targets) + [f"layer{'s' * (len(lower) > 1)} {layers_text(lower)}"] * bool(lower)
+    return f"{' and '.join(words)} -> {layers}"
 
 
 def last_apart(entries: Sequence[Cell | Alignment], N: int, text: Callable[[list], str]) -> str:
