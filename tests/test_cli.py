@@ -82,7 +82,7 @@ def test_grid_says_what_a_score_of_few_pairs_is_worth(model, scored, tmp_path):
         assert result.exit_code == 0, result.output
         table = pd.read_csv(tmp_path / f"{number}.csv")
         widest = (table["high"] - table["low"]).max()
-        said = f"has 5 pairs: 95 % intervals of its cells are up to {widest:.0f} points wide"
+        said = f"has 5 pairs: a cell's 95 % interval is up to {widest:.0f} points wide"
         assert (said in result.stderr) is (number == 5), result.stderr
 
 
