@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import CHROMIUM, DIM, LAYERS, tiny_encoder
+from test_explorer import number
 from typer.testing import CliRunner
 
 from twodmse.cli import app
@@ -179,10 +180,6 @@ def known(site):
         return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
     return cosine
-
-
-def number(text):
-    return float(text.replace("−", "-"))
 
 
 def go(page, layer, dim):

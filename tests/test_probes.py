@@ -10,7 +10,6 @@ import test_plots
 import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder
 from conftest import run_app as run
-from matplotlib import pyplot as plt
 from scipy.spatial.distance import pdist
 from scipy.special import softmax
 from scipy.stats import entropy, spearmanr
@@ -26,7 +25,7 @@ from twodmse.probes import checks, conflict
 from twodmse.training.batches import Collator, DistinctBatches
 
 matplotlib.use("Agg")
-_closed = test_plots._closed
+_closed, axes = test_plots._closed, test_plots.axes
 N, D, TEXTS = 4, 16, 12
 LEFT, RIGHT = [0, 1, 2, 3, 4, 5, 6, 2], [6, 7, 8, 9, 10, 11, 3, 5]
 GOLD = [5.0, 4.0, 0.5, 1.0, 2.0, 4.5, 3.0, 0.0]
@@ -367,10 +366,6 @@ def test_a_report_refuses_before_anything_is_encoded(encoder, pairs, triplets, m
 
 
 # ---------------------------------------------------------------- pictures
-
-
-def axes() -> plt.Axes:
-    return plt.figure().add_subplot()
 
 
 def test_layer_curves_draw_the_wanted_dim_of_every_model(states):

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import LAYERS, SHAPE, sentences, tiny_encoder, tiny_tokenizer
@@ -25,7 +24,7 @@ from transformers import (
 )
 
 from twodmse import Encoder, TrainConfig
-from twodmse.data.sets import TextSet, load_texts
+from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import cut
 from twodmse.encoder.encoder import normalise
 from twodmse.encoder.storage import Layout
@@ -128,22 +127,6 @@ def test_trap_9_cls_at_state_0_knows_nothing_of_the_text(texts):
         plan = next(p for p in map(recipe.plan, range(50)) if any(cell.layer == 0 for cell in p.cells))
         sum(objective(inside, plan, BaseLoss(), 3).values()).backward()
     assert torch.isfinite(inside.grad).all()
-
-
-RAW = ("A man's plane , taking off .", "  Two  spaces; “quotes”, and a\ttab  ", "ÉTÉ n'est pas été", "3.50 %", '"Why?"')
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_trap_10_texts_stay_as_they_were_written(tmp_path, suffix):
-    table = pd.DataFrame({"sentence1": RAW, "sentence2": RAW[::-1], "score": range(5)})
-    path = tmp_path / f"raw{suffix}"
-    if suffix == ".parquet":
-        table.to_parquet(path)
-    elif suffix == ".jsonl":
-        table.to_json(path, orient="records", lines=True)
-    else:
-        table.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
-    assert load_texts(str(path)).columns == (RAW, RAW[::-1])
 
 
 def test_trap_11_spearman_is_of_all_pairs_pooled_not_a_mean_over_parts(encoder):

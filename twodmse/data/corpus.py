@@ -51,14 +51,13 @@ def mini_nli() -> list[dict[str, str]]:
 
     The anchor with each of its positives, and the paraphrase with the rewording, meet each of the four negatives.
     """
-    rows = []
-    for scene in scenes("train"):
-        texts = scene["texts"]
-        pairs = [("anchor", positive) for positive in POSITIVES] + [("paraphrase", "rewording")]
-        for first, second in pairs:
-            for negative in NEGATIVES:
-                rows.append({"anchor": texts[first], "positive": texts[second], "negative": texts[negative]})
-    return rows
+    pairs = [*(("anchor", positive) for positive in POSITIVES), ("paraphrase", "rewording")]
+    return [
+        {"anchor": scene["texts"][first], "positive": scene["texts"][second], "negative": scene["texts"][negative]}
+        for scene in scenes("train")
+        for first, second in pairs
+        for negative in NEGATIVES
+    ]
 
 
 def mini_sts(split: str) -> list[dict[str, Any]]:
@@ -77,11 +76,8 @@ def mini_sts(split: str) -> list[dict[str, Any]]:
         for role in ("paraphrase", "entailed", "detail", "contradiction"):
             rows.append(_pair(texts["rewording"], texts[role], scores[role] * scores["rewording"] / 5))
         rows.append(_pair(texts["anchor"], _most_alike(scene, found), OTHER_DOMAIN))
-    by_domain: dict[str, list[dict[str, Any]]] = {}
-    for scene in found:
-        by_domain.setdefault(scene["domain"], []).append(scene)
-    for group in by_domain.values():
-        for a, b in combinations(group, 2):
+    for a, b in combinations(found, 2):  # the scenes of a domain stand together
+        if a["domain"] == b["domain"]:
             rows.append(_pair(a["texts"]["anchor"], b["texts"]["anchor"], SAME_DOMAIN))
     return rows
 

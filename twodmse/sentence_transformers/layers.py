@@ -81,9 +81,7 @@ def layer_states(model: nn.Module, features: dict[str, Any]) -> Tensor:
         raise ValueError("the texts are packed into one row without padding: set model[0].unpad_inputs = False")
     backbone = unwrapped(model)[0].auto_model
     norm, mode, mask = final_norm(backbone), pooling_of(model), features["attention_mask"]
-    hidden: list[
-        Tensor
-    ] = []  # pooled after the pass: a layer that is computed again for its gradient has no hooks then
+    hidden: list[Tensor] = []  # pooled after the pass: a layer computed again for its gradient has no hooks then
     with each_state(backbone, hidden.append):
         model(dict(features))
     return torch.stack([pool(norm(tokens), mask, mode) for tokens in hidden])
