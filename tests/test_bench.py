@@ -10,17 +10,14 @@ import test_efficiency
 import torch
 from conftest import DIM, LAYERS, run_app, sentences
 from test_efficiency import tick
-from typer.testing import CliRunner
 
 from twodmse import Encoder
-from twodmse.cli import app
 from twodmse.data.sets import load_texts
 from twodmse.efficiency import bench
 from twodmse.efficiency.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
 from twodmse.evaluation.grid import sts_grid
 from twodmse.objectives.recipes import RECIPES
 
-runner = CliRunner()
 clock = test_efficiency.clock
 
 
@@ -126,8 +123,7 @@ def test_encoding_is_timed_beside_sentence_transformers(model, clock, monkeypatc
         real, wait = kind.encode, tick(clock, seconds)
         monkeypatch.setattr(kind, "encode", lambda *a, real=real, wait=wait, **k: (wait(), real(*a, **k))[1])
     (tmp_path / "t.txt").write_text("\n".join([*sentences(70), "a dog", "a dog"]))
-    command = ["bench", "encode", model, "--peer", "--texts", str(tmp_path / "t.txt"), "--rounds", "2"]
-    result = runner.invoke(app, [*command, "--out", str(tmp_path / "o.csv")])
+    result = run("encode", model, "--peer", "--texts", tmp_path / "t.txt", "--rounds", 2, "--out", tmp_path / "o.csv")
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "o.csv")
     assert table["layer"].tolist() == [1, 2, 3, 4]

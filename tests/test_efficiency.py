@@ -13,7 +13,6 @@ import test_plots
 from conftest import LAYERS, run_app, sentences, tiny_encoder
 from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
-from typer.testing import CliRunner
 
 from twodmse import Encoder, plots
 from twodmse.efficiency import costs as efficiency
@@ -24,7 +23,6 @@ from twodmse.encoder.encoder import normalise
 from twodmse.evaluation.quantise import precision_scores, quantise, vector_bytes
 
 matplotlib.use("Agg")
-runner = CliRunner()
 MIB = 2**20
 _closed = test_plots._closed
 

@@ -9,13 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CHROMIUM, DIM, LAYERS, run_app, sentences, tiny_encoder
-from typer.testing import CliRunner
 
 from twodmse.explorer import page as explorer
 from twodmse.explorer import stories
-
-runner = CliRunner()
-
 
 run = functools.partial(run_app, "explore")
 

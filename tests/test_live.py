@@ -11,18 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CHROMIUM, DIM, LAYERS, tiny_encoder
+from conftest import CHROMIUM, DIM, LAYERS, run_app, tiny_encoder
 from test_explorer import number
-from typer.testing import CliRunner
-
-from twodmse.cli import app
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 from twodmse.explorer import live
 from twodmse.export.onnx import QUANTISED, run_onnx
 
-runner = CliRunner()
 PATIENCE = 180_000  # milliseconds: two models are loaded and compiled
 
 
@@ -67,7 +63,7 @@ def test_every_depth_is_a_graph_of_its_own_over_one_file_of_weights(tmp_path):
 def test_command_writes_a_site_that_needs_nothing_from_outside(tmp_path, fake_runtime):
     model = tiny_encoder().save(tmp_path / "runs/mine/model")
     args = ["explore", model, model, "--live", "--out", tmp_path / "site", "--runtime", fake_runtime]
-    result = runner.invoke(app, [str(a) for a in args])
+    result = run_app(*args)
     assert result.exit_code == 0, result.output
     page = (tmp_path / "site/index.html").read_text(encoding="utf-8")
     assert not re.search(r"https?:|@import|url\(|<link", page)
@@ -76,14 +72,14 @@ def test_command_writes_a_site_that_needs_nothing_from_outside(tmp_path, fake_ru
     assert sorted(path.name for path in (tmp_path / "site/runtime").iterdir()) == [
         "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm", "transformers.min.js",
     ]  # fmt: skip
-    again = runner.invoke(app, [str(a) for a in args])
+    again = run_app(*args)
     assert again.exit_code == 1
     assert "ask to overwrite it" in again.stderr
-    assert runner.invoke(app, [*map(str, args), "--overwrite"]).exit_code == 0
+    assert run_app(*args, "--overwrite").exit_code == 0
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/thesis.txt").write_text("mine")
     args[5] = tmp_path / "docs"
-    assert "is not replaced" in runner.invoke(app, [*map(str, args), "--overwrite"]).stderr
+    assert "is not replaced" in run_app(*args, "--overwrite").stderr
     assert (tmp_path / "docs/thesis.txt").read_text() == "mine"
 
 
@@ -104,7 +100,7 @@ def test_without_a_copy_the_library_comes_from_its_cdn_alone(tmp_path):
 def test_bad_input_is_one_line(args, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_encoder().save("model")
-    result = runner.invoke(app, ["explore", "model", "model", *args, "--out", "site"])
+    result = run_app("explore", "model", "model", *args, "--out", "site")
     assert result.exit_code == 1
     assert words in result.stderr
     assert not (tmp_path / "site").exists()

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import sentences, tiny_encoder
-from typer.testing import CliRunner
+from conftest import run_app, sentences, tiny_encoder
 
 mteb = pytest.importorskip("mteb", reason="needs mteb (the extra 'mteb')")
 pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
@@ -18,7 +17,6 @@ from mteb.abstasks.sts import AbsTaskSTS  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
 
-from twodmse.cli import app  # noqa: E402
 from twodmse.data.sets import TextSet  # noqa: E402
 from twodmse.evaluation import mteb_grid  # noqa: E402
 from twodmse.evaluation.grid import pairs_grid  # noqa: E402
@@ -227,7 +225,7 @@ def test_the_command_line_scores_compares_and_picks(known, encoder, tmp_path, mo
     tiny_encoder("roberta").save(tmp_path / "two")
 
     def run(*args):
-        result = CliRunner().invoke(app, [*args, "--tasks", "mteb:TinySTS,mteb:TinyRetrieval"])
+        result = run_app(*args, "--tasks", "mteb:TinySTS,mteb:TinyRetrieval")
         assert result.exit_code == 0, result.output
         return result.output
 
@@ -253,6 +251,6 @@ def test_the_command_line_refuses_what_mteb_cannot_give(known, encoder, tmp_path
         (["compare", folder, folder, "--tasks", "mteb:TinySTS,mini-sts"], "compare them apart"),
         (["grid", folder, "--tasks", "mteb:Nothing"], "mteb has no task 'Nothing'"),
     ]:
-        result = CliRunner().invoke(app, args)
+        result = run_app(*args)
         assert result.exit_code == 1
         assert words in result.output

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from conftest import run_app
 
-from twodmse.cli import app
 from twodmse.quickstart import LEARNING_RATES, RATES, settings
 from twodmse.study.figures import draw_figures
 from twodmse.study.report import fill, loose_numbers
@@ -47,12 +46,12 @@ def test_pictures_are_those_of_the_tables(tmp_path):
 
 def test_the_command_draws_and_names_a_missing_table(tmp_path):
     (tmp_path / "data").mkdir()
-    nothing = CliRunner().invoke(app, ["figures", "--out", str(tmp_path)])
+    nothing = run_app("figures", "--out", tmp_path)
     assert nothing.exit_code == 1
     assert "no stored tables" in nothing.output
     table = pd.read_csv(DATA / "quickstart.csv")
     table.to_csv(tmp_path / "data" / "quickstart.csv", index=False)
-    done = CliRunner().invoke(app, ["figures", "--out", str(tmp_path)])
+    done = run_app("figures", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "quickstart.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "quickstart.pdf").read_bytes().startswith(b"%PDF")

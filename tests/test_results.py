@@ -44,23 +44,16 @@ def write_study(folder, models, seeds=(0, 1)):
     for name, rows in {"runs": runs, "cells": cells, "draws": draws, "kl": kl}.items():
         pd.DataFrame(rows).to_csv(table_path(folder, f"study_{name}"), index=False)
     summary = [
-        {k: r[k] for k in ("run", "model", "seed")}
-        | {
-            "lr": 0.0 if r["model"] == "untouched" else 4e-4,
-            "split": split,
-            "below": level(r["model"], r["seed"], 3, 16),
-        }
-        | {"last": level(r["model"], r["seed"], 6, 16), "full": level(r["model"], r["seed"], 6, 384)}
-        for r in runs
-        if "," not in r["model"]
+        {"run": r["run"], "model": model, "seed": seed, "lr": 0.0 if model == "untouched" else 4e-4, "split": split,
+         "below": level(model, seed, 3, 16), "last": level(model, seed, 6, 16), "full": level(model, seed, 6, 384)}
+        for r in runs for model, seed in [(r["model"], r["seed"])] if "," not in model
         for split in ("test", "validation")
-    ]
+    ]  # fmt: skip
     pd.DataFrame(summary).to_csv(folder / "study_summary.csv", index=False)
     costs = pd.DataFrame({"layer": range(1, LAYERS + 1), "one_text_ms": range(1, LAYERS + 1)})
     ratio, speed = costs["layer"] / LAYERS, 600 / costs["layer"]
-    costs.assign(ratio=ratio, texts_per_second=speed, one_text_spread=0.1, machine="a machine").to_csv(
-        folder / "costs.csv", index=False
-    )
+    costs = costs.assign(ratio=ratio, texts_per_second=speed, one_text_spread=0.1, machine="a machine")
+    costs.to_csv(folder / "costs.csv", index=False)
     sweep = pd.DataFrame({"model": ["full", "full"], "lr": [5e-5, 4e-4], "spearman": [1.5, 2.5]})
     sweep.to_csv(folder / "study_sweep.csv", index=False)
     return folder

@@ -5,10 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import sentences, tiny_encoder
-from typer.testing import CliRunner
+from conftest import run_app, sentences, tiny_encoder
 
-from twodmse.cli import app
 from twodmse.commands.encode import texts_of
 from twodmse.encoder import stored
 from twodmse.encoder.stored import encode_to
@@ -103,25 +101,9 @@ def test_the_command_reads_lines_and_columns(tmp_path):
     (tmp_path / "t.csv").write_text("id,body\n" + "".join(f"{i},{text}\n" for i, text in enumerate(texts)))
     for file, more in (("t.txt", []), ("t.csv", ["--column", "body"])):
         out = tmp_path / f"{file}.npy"
-        run = CliRunner().invoke(
-            app,
-            [
-                "encode",
-                str(tmp_path / "m"),
-                str(tmp_path / file),
-                "--layer",
-                "2",
-                "--dim",
-                "8",
-                "--out",
-                str(out),
-                *more,
-            ],
-        )
+        run = run_app("encode", tmp_path / "m", tmp_path / file, "--layer", 2, "--dim", 8, "--out", out, *more)
         assert run.exit_code == 0, run.output
         np.testing.assert_allclose(np.load(out), encoder.encode(texts, 2, 8), atol=1e-6)
-    run = CliRunner().invoke(
-        app, ["encode", str(tmp_path / "m"), str(tmp_path / "t.csv"), "--out", str(tmp_path / "x.npy")]
-    )
+    run = run_app("encode", tmp_path / "m", tmp_path / "t.csv", "--out", tmp_path / "x.npy")
     assert run.exit_code == 1
     assert "--column one of id, body" in run.output

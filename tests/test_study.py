@@ -5,11 +5,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DIM, LAYERS, sentences, tiny_encoder
+from conftest import DIM, LAYERS, run_app, sentences, tiny_encoder
 from filelock import FileLock
-from typer.testing import CliRunner
 
-from twodmse.cli import app
 from twodmse.config import PRESETS, TrainConfig
 from twodmse.study import run as study
 from twodmse.study.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, StudyPlan, Trial, step_bytes, step_flops, trials
@@ -206,12 +204,12 @@ def test_no_run_starts_before_its_sweep_is_done(plan, tmp_path):
 
 
 def test_the_command_lists_the_runs_and_refuses_an_unknown_plan(tmp_path):
-    result = CliRunner().invoke(app, ["study", "--plan", "minilm", "--dry-run", "--out", str(tmp_path)])
+    result = run_app("study", "--plan", "minilm", "--dry-run", "--out", tmp_path)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert len(lines) == 1 + len(MINILM.queue())
     assert all(line.endswith("no") for line in lines[1:])
     assert not list(tmp_path.iterdir())
-    result = CliRunner().invoke(app, ["study", "--plan", "nothing"])
+    result = run_app("study", "--plan", "nothing")
     assert result.exit_code == 1
     assert "unknown plan 'nothing': choose one of minilm, curves, paper" in result.stderr

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from pathlib import Path
@@ -78,7 +78,7 @@ def quiet_libraries() -> None:
     logging.getLogger("twodmse").setLevel(logging.WARNING)
 
 
-def refuse_existing(paths: list[Path | None], overwrite: bool, picture: Path | None = None) -> None:
+def refuse_existing(paths: Sequence[Path | None], overwrite: bool, picture: Path | None = None) -> None:
     """Refuse, before any work is done, what could not be written, and keep other processes from writing it meanwhile.
 
     Args:

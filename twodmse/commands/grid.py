@@ -149,7 +149,7 @@ def scored(
 
     theirs = mteb_names(tasks)
     own: list[Any] = [name for name in parse_names(tasks) if name not in theirs]
-    if any((of_hub or {}).values()):
+    if of_hub and any(of_hub.values()):
         if not any(name.startswith(HUB) for name in own):
             raise ValueError(f"the options for sets of the hub were given, and none of {tasks} is {HUB}owner/name")
         own = [load_pairs(name, **of_hub) if name.startswith(HUB) else name for name in own]
