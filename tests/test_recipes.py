@@ -1,4 +1,3 @@
-import math
 from collections import Counter
 
 import pytest
@@ -66,50 +65,13 @@ def test_ablations_drop_their_terms():
     assert set(terms(plan("2dmse", matryoshka=False))) == {"last_full", "shallow_full"}
 
 
-def test_weighted_2dmse_has_opposite_slopes():
-    for step in range(10):
-        p = plan("2dmse-weighted", step)
-        s = p.sampled["layer"]
-        assert terms(p)["shallow_full"][2] == terms(p)["shallow_cut"][2] == 1 / s
-        assert terms(p)["last_full"][2] == terms(p)["last_cut"][2] == 1
-        assert p.alignments[0].weight == pytest.approx(math.log(2 + s))
-
-
-def test_ese_trains_every_layer_but_the_one_before_the_last_at_the_compressed_width():
-    p = plan("ese")
-    assert Recipe("ese", N, D).cells(0) == [(i, 128) for i in range(11)] + [(12, 128), (12, 768)]
-    weights = {cell.layer: cell.weight for cell in p.cells if cell.term == "shallow_cut"}
-    assert weights[0] == pytest.approx(1 / 11)
-    assert weights[10] == pytest.approx(1 / (1 + math.log(11)) / 11)
-    assert all(a.kind == "compress" and a.target == a.layer and a.detached for a in p.alignments)
-    assert {a.layer: a.weight for a in p.alignments if a.layer < 12} == pytest.approx(weights)
-    assert [a.weight for a in p.alignments if a.layer == 12] == [1.0]
-
-
-def test_st2d_draws_a_dim_for_each_layer_and_may_draw_the_embedding_output():
-    plans = [plan("st2d", step) for step in range(500)]
-    assert {p.sampled["layer"] for p in plans} == set(range(12))
+@pytest.mark.parametrize(("name", "first"), [("st2d", 0), ("st2d-2024", 1)])
+def test_st2d_draws_a_dim_for_each_layer_and_may_draw_the_embedding_output(name, first):
+    plans = [plan(name, step) for step in range(500)]
+    assert {p.sampled["layer"] for p in plans} == set(range(first, 12))
     assert any(p.sampled["dim"] != p.sampled["last_dim"] for p in plans)
     assert {p.sampled["dim"] for p in plans} == {8, 16, 32, 64, 128, 256, 512, 768}
-    for p in plans[:10]:
-        (kl,) = p.alignments
-        assert (kl.weight, kl.temperature, kl.detached, kl.dim, kl.target) == (0.3, 0.3, True, 768, 12)
-        assert [cell.weight for cell in p.cells] == [1.0, 1.0]
-
-
-def test_st2d_of_2024_is_weighted_by_depth_and_leaves_layer_0_out():
-    plans = [plan("st2d-2024", step) for step in range(500)]
-    assert {p.sampled["layer"] for p in plans} == set(range(1, 12))
-    assert any(p.sampled["dim"] != p.sampled["last_dim"] for p in plans)
-    assert {p.sampled["dim"] for p in plans} == {8, 16, 32, 64, 128, 256, 512, 768}
-    for p in plans[:20]:
-        s = p.sampled["layer"]
-        assert terms(p) == {
-            "last_cut": (12, p.sampled["last_dim"], 1.0),
-            "shallow_cut": (s, p.sampled["dim"], 1 / s),
-        }
-        (kl,) = p.alignments
-        assert (kl.layer, kl.weight, kl.temperature, kl.detached, kl.dim, kl.target) == (s, 0.3, 0.3, False, 768, 12)
+    assert set(terms(plans[0])) == {"last_cut", "shallow_cut"}
 
 
 def test_a_shallow_weight_of_0_leaves_the_sampled_layer_and_its_kl_out():

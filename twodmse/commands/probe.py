@@ -74,10 +74,7 @@ def probe(
 def write_probes(found: "dict[str, dict[str, pd.DataFrame]]", out: Path, overwrite: bool = True) -> None:
     """Write one CSV file a probe, the models told apart by the column ``model``, and the pictures.
 
-    Args:
-        found: model -> probe -> table.
-        out: the folder.
-        overwrite: replace files there.
+    ``found`` is model -> probe -> table.
     """
     import pandas as pd
 

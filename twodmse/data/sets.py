@@ -209,10 +209,7 @@ def _from_hub(name: str, repo: str, configuration: str | None, split: str) -> "D
 
 
 def check_sick_test(rows: "Dataset") -> "Dataset":
-    """The rows of ``sickr-test``, as long as they are those of SICK's own test split.
-
-    Args:
-        rows: what follows the train and trial parts.
+    """The rows after SICK's train and trial parts, as long as they are those of its own test split.
 
     Raises:
         ValueError: if their number or the first of them is not that of the test part.

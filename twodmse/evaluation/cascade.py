@@ -168,8 +168,8 @@ def run_layers(
         encoder: the encoder.
         ids: token ids of b texts.
         tokens: (T, D) of each text at layer ``start``, as this function gives them; None with ``start`` 0.
-        start: layers, 0 <= start <= last <= N.
-        last: layers, 0 <= start <= last <= N.
+        start: the layer that ``tokens`` come from.
+        last: the layer to stop after, start <= last <= N.
 
     Returns:
         b arrays (T, D) float32 without padding, and (b, D) float32: raw, as slice ``last`` of `Encoder.states`.

@@ -114,8 +114,7 @@ def _difference_rows(
 def overall(table: pd.DataFrame) -> pd.DataFrame:
     """One row a cell: those of the mean over tasks where the table has them, else the mean of its number columns.
 
-    Args:
-        table: as `compare_models` or `minus_published`, of one published model.
+    The table is one of `compare_models`, or of `minus_published` for one published model.
     """
     means = table[table["task"].isin(MEANS)]
     if not means.empty:

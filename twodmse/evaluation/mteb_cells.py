@@ -118,11 +118,7 @@ def hushed() -> Iterator[None]:
 
 
 def mteb_difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Two models' tables of `mteb_grid`, cell by cell.
-
-    Args:
-        first: of one model.
-        second: of the other, on the same tasks; cells of one alone are left out.
+    """Two models' tables of `mteb_grid`, cell by cell; cells of one of them alone are left out.
 
     Returns:
         Columns task, layer, dim, first, second, difference (second - first), metric; with several tasks also the rows

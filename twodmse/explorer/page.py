@@ -53,8 +53,8 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
     """The page as HTML text.
 
     Args:
-        before: two encoders with the same numbers of layers and dims.
-        after: two encoders with the same numbers of layers and dims.
+        before: an encoder.
+        after: an encoder with the same numbers of layers and dims.
         sentences: as `read_sentences` gives them, and `fit_sentences` keeps them.
         names: what the page calls the two models.
 
@@ -187,12 +187,7 @@ def half_states(states: np.ndarray) -> np.ndarray:
 
 
 def largest_error(states: np.ndarray, packed: np.ndarray) -> float:
-    """The largest difference of cosines between two sets of states, over all pairs, layers 1..N and dims 1..D.
-
-    Args:
-        states: (N+1, n, D) each.
-        packed: (N+1, n, D) each.
-    """
+    """The largest difference of cosines between two (N+1, n, D), over all pairs, layers 1..N and dims 1..D."""
     count, dim = states.shape[1:]
     everyone, dims = np.arange(count), range(1, dim + 1)
     return max(

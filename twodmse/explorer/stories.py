@@ -39,8 +39,8 @@ def suggestions(
     """Three interesting settings of the page, found in the data.
 
     Args:
-        before: (N+1, n, D) packed states of the two models.
-        after: (N+1, n, D) packed states of the two models.
+        before: (N+1, n, D) packed states of one model.
+        after: (N+1, n, D) those of the other.
         dims: K widths to look at, the last being D.
         sentences: the n sentences; where they come in sets, one setting is about these.
 

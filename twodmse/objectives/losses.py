@@ -66,12 +66,7 @@ def mean_over_rows(part: Callable[[slice], Tensor], rows: int, columns: int) -> 
     """The mean over all rows of a matrix of scores, from means over blocks of them.
 
     With more than one block, a block's scores are computed again in the backward pass instead of being kept: the memory
-    of a large batch grows with its size, not with the square of it.
-
-    Args:
-        part: the mean over a slice of the rows.
-        rows: of the matrix.
-        columns: of the matrix.
+    of a large batch grows with its size, not with the square of it. ``part`` gives the mean over a slice of the rows.
     """
     size = max(1, SCORES_AT_ONCE // columns)
     if rows <= size:

@@ -32,10 +32,6 @@ def names() -> list[str]:
 def recipe_table(num_layers: int, dim: int) -> pd.DataFrame:
     """What every recipe trains on an encoder of N layers and width D.
 
-    Args:
-        num_layers: N.
-        dim: D.
-
     Returns:
         One row a recipe, with the columns of `describe`.
 
@@ -47,12 +43,6 @@ def recipe_table(num_layers: int, dim: int) -> pd.DataFrame:
 
 def recipe_difference(a: str, b: str, num_layers: int, dim: int) -> pd.DataFrame:
     """What two recipes, by name, do differently: `difference` with the names as its last two columns.
-
-    Args:
-        a: one of `names`.
-        b: one of `names`.
-        num_layers: N.
-        dim: D.
 
     Raises:
         ValueError: for an unknown name.

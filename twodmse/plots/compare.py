@@ -69,8 +69,8 @@ def comparison(table: pd.DataFrame, first: str, second: str, title: str = "") ->
     Args:
         table: one row a cell as `difference_heatmap` takes it, with the scores in the columns first and second (those
             of `compare_models`), or published and ours (those of `minus_published`).
-        first: titles of the two grids.
-        second: titles of the two grids.
+        first: title of the first grid.
+        second: title of the second.
         title: above all.
 
     Returns:

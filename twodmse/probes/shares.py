@@ -21,10 +21,6 @@ class TokenVectors(NamedTuple):
 def token_vectors(encoder: Encoder, text: str) -> TokenVectors:
     """The token vectors behind a text's pooled vector at each layer 1..N.
 
-    Args:
-        encoder: the encoder.
-        text: one text.
-
     Raises:
         ValueError: for an item that is not a text or holds none.
     """
@@ -90,10 +86,6 @@ def unknown_texts(encoder: Encoder, texts: Sequence[str]) -> list[str]:
     """The texts of which the vocabulary knows nothing: every token but the special ones is the unknown token.
 
     All such texts of one length have the same vector, whatever they say: their cosine of 1 means nothing.
-
-    Args:
-        encoder: the encoder.
-        texts: the texts.
     """
     tokenizer = encoder.tokenizer
     if tokenizer.unk_token_id is None or not texts:

@@ -34,11 +34,7 @@ def badge(url: str, notebook: str) -> str:
 
 
 def move(root: Path, url: str) -> None:
-    """Write a new address into pyproject.toml, README.md and every notebook.
-
-    Args:
-        root: the checkout.
-        url: the new address.
+    """Write a new address into pyproject.toml, README.md and every notebook of a checkout.
 
     Raises:
         ValueError: if Colab could not open notebooks from there.

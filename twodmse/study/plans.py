@@ -99,11 +99,8 @@ def chosen_rates(summary: pd.DataFrame, model: str) -> dict[str, float]:
     """The learning rates of a model's curve that validation picks, by the same rule for every model.
 
     ``full`` is the rate with the best cell (N, D) on the validation pairs, ``below`` the one with the best mean over
-    the layers below the last; both among the runs of seed 0 to the full length.
-
-    Args:
-        summary: columns run, model, seed, lr, split, below, last, full; one row a run and split.
-        model: its name.
+    the layers below the last; both among the runs of seed 0 to the full length. ``summary`` has the columns run, model,
+    seed, lr, split, below, last and full, one row a run and split.
     """
     rows = summary[(summary["model"] == model) & (summary["split"] == "validation") & (summary["seed"] == 0)]
     return {
@@ -209,13 +206,8 @@ def step_flops(layers: int, width: int, batch_size: int, passes: int = 1) -> flo
     """Floating point operations of one training step on triplets, worked out on paper.
 
     Two a weight and token forward, four backward; a layer has 12 width^2 weights. Left out: attention's products over
-    pairs of tokens (texts are short), the embedding layer, the loss and the optimizer.
-
-    Args:
-        layers: of the encoder.
-        width: of the encoder.
-        batch_size: triplets.
-        passes: forward passes, of which one is kept for backward.
+    pairs of tokens (texts are short), the embedding layer, the loss and the optimizer. Of the forward passes one is
+    kept for backward.
     """
     return (2 * passes + 4) * 12 * width**2 * layers * 3 * batch_size * TOKENS
 

@@ -171,8 +171,7 @@ class Study:
 def falls(grid: pd.DataFrame) -> pd.DataFrame:
     """The steps from one dim to the next at which a layer's score falls: columns layer, dim, fall.
 
-    Args:
-        grid: layer, dim, spearman; the mean of a cell's rows counts.
+    The grid has layer, dim and spearman; the mean of a cell's rows counts.
     """
     cells = grid.pivot_table(index="layer", columns="dim", values="spearman")
     change = cells.diff(axis=1).stack()
