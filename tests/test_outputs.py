@@ -190,7 +190,9 @@ def test_a_closed_output_is_exit_code_1():
 
 def test_a_picture_needs_no_display(tmp_path, model, scored):
     process = start("grid", model, "--tasks", scored, "--dims", 8, "--picture", tmp_path / "p.pdf")
-    assert (process.communicate()[1], process.returncode) == ("", 0)
+    said = process.communicate()[1]
+    assert (said.count("\n"), process.returncode) == (1, 0)  # how few pairs there are
+    assert "wide" in said
     assert (tmp_path / "p.pdf").read_bytes().startswith(b"%PDF")
 
 

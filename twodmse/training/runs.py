@@ -26,14 +26,15 @@ from twodmse.training.batches import DistinctBatches
 from twodmse.training.checkpoints import last_complete, step_of
 from twodmse.training.distributed import is_first
 from twodmse.training.folders import (
-    EVALUATIONS_FILE,
-    HISTORY_FILE,
+    check_finished,
     check_run_folder,
     check_same_run,
     forget_start,
     held,
     is_finished,
+    read_table,
     stored_order,
+    tables_of,
     write_start,
 )
 from twodmse.training.ordering import best_order, reorder
@@ -144,8 +145,9 @@ def _train(
     if checkpoint is not None:
         check_same_run(checkpoint, config)
         if is_finished(folder) and step_of(checkpoint) == config.steps:
-            tables = [pd.read_csv(path) if path.is_file() else pd.DataFrame() for path in _tables(folder)]
-            return Run(Encoder.load(folder / MODEL_FOLDER), tables[0], folder, tables[1])
+            check_finished(folder, checkpoint)
+            history, evaluations = (read_table(path) for path in tables_of(folder))
+            return Run(Encoder.load(folder / MODEL_FOLDER), history, folder, evaluations)
     check_loggers(config.report_to)
     teacher = Encoder.load(config.teacher) if config.teacher is not None else None
     set_dropout(encoder.backbone, config.dropout)
@@ -172,16 +174,12 @@ def _train(
     encoder.backbone.eval()
     run = Run(encoder, trainer.history(), folder, trainer.evaluations())
     if is_first() and not is_finished(folder):
-        history, evaluations = _tables(folder)
+        history, evaluations = tables_of(folder)
         write_table(run.history, history)
         if config.eval_every:
             write_table(run.evaluations, evaluations)
         write_model(encoder, folder / MODEL_FOLDER, config)
     return run
-
-
-def _tables(folder: Path) -> tuple[Path, Path]:
-    return folder / HISTORY_FILE, folder / EVALUATIONS_FILE
 
 
 def with_own(config: TrainConfig, recipe: PlanOf | None, base_loss: Base | OwnLoss | None) -> TrainConfig:

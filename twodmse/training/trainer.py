@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +20,7 @@ from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
-from twodmse.files import atomic_file, atomic_folder
+from twodmse.files import atomic_file, atomic_folder, check_folder, fresh_folder
 from twodmse.objectives.objective import Base, objective
 from twodmse.objectives.recipes import Recipe
 from twodmse.training.arguments import rate_multiples, training_arguments, usable_precision, wants_bf16
@@ -30,6 +32,7 @@ from twodmse.training.validation import Evaluator
 
 CONFIG_FILE = "train_config.json"
 MODEL_FOLDER, BEST_FOLDER = "model", "best"  # of a run
+log = logging.getLogger(__name__)
 
 
 class NotFiniteError(ValueError):
@@ -275,7 +278,13 @@ def set_dropout(backbone: Backbone, p: float | None) -> None:
 
 
 def write_model(encoder: Encoder, folder: Path, config: TrainConfig) -> None:
-    """Write a model and the config that made it, in place of an earlier one."""
+    """Write a model and the config that made it, in place of an earlier one; one with a user's files is set aside."""
+    try:
+        check_folder(folder, overwrite=True)
+    except FileExistsError:
+        aside = fresh_folder(folder)
+        os.replace(folder, aside)
+        log.warning("%s held what twodmse did not write there: it is kept as %s, and written anew", folder, aside)
     with atomic_folder(folder, overwrite=True) as work:
         encoder.write(work)
         write_config(work, config)
