@@ -122,11 +122,6 @@ def test_the_table_says_what_the_cascade_does(encoder):
     assert table["recall"].min() < 1  # else nothing was told apart
 
 
-def test_the_deep_cell_is_the_last_one_if_none_is_named(encoder):
-    table = cascade_table(encoder, DOCUMENTS, QUERIES, [(1, 4)], [10])
-    assert table[["deep_layer", "deep_dim"]].to_numpy().tolist() == [[LAYERS, DIM]]
-
-
 def test_nearest_over_several_blocks(monkeypatch):
     monkeypatch.setattr("twodmse.evaluation.cascade.QUERY_BLOCK", 3)
     rng = np.random.default_rng(0)

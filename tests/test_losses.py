@@ -82,12 +82,6 @@ def test_kl_coordinates_by_hand_and_direction():
     assert_close(losses.kl_coordinates(teacher, student, 0.3), as_torch)
 
 
-def test_kl_coordinates_depend_on_the_scale_of_raw_vectors():
-    raw = torch.randn(4, 8)
-    other = torch.randn(4, 8)
-    assert losses.kl_coordinates(10 * raw, 10 * other).item() > 2 * losses.kl_coordinates(raw, other).item()
-
-
 def test_kl_scores_leave_a_text_itself_out():
     teacher = torch.tensor([[1.0, 0.2, 0.4], [0.2, 1.0, 0.3], [0.4, 0.3, 1.0]])
     student = teacher.clone()

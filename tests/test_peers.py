@@ -60,20 +60,11 @@ def test_contrastive_is_their_multiple_negatives_ranking_loss(peer, columns, d, 
     same_loss_and_gradient(their_loss, BaseLoss(1.0, 0.0, 0.0, scale), random_columns(columns), None, d)
 
 
-@pytest.mark.parametrize("d", [2, 7, 13])
+@pytest.mark.parametrize("d", [2, 7, 13])  # for the angle 7 and 13 get a zero appended
 @pytest.mark.parametrize("gold", [[0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [1.0, 0.5, 0.5, 0.0, 1.0, 0.0]], ids=["all", "ties"])
-def test_cosent_is_theirs(peer, gold, d):
-    same_loss_and_gradient(
-        peer.losses.CoSENTLoss(Fixed()), BaseLoss(0.0, 1.0, 0.0), random_columns(2), torch.tensor(gold), d
-    )
-
-
-@pytest.mark.parametrize("d", [2, 7, 13])  # 7 and 13: an odd width gets a zero appended
-@pytest.mark.parametrize("gold", [[0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [1.0, 0.5, 0.5, 0.0, 1.0, 0.0]], ids=["all", "ties"])
-def test_angle_is_theirs(peer, gold, d):
-    same_loss_and_gradient(
-        peer.losses.AnglELoss(Fixed()), BaseLoss(0.0, 0.0, 1.0), random_columns(2), torch.tensor(gold), d
-    )
+@pytest.mark.parametrize(("name", "base"), [("CoSENTLoss", BaseLoss(0.0, 1.0)), ("AnglELoss", BaseLoss(0.0, 0.0, 1.0))])
+def test_cosent_and_angle_are_theirs(peer, name, base, gold, d):
+    same_loss_and_gradient(getattr(peer.losses, name)(Fixed()), base, random_columns(2), torch.tensor(gold), d)
 
 
 def test_angle_of_triplets_is_theirs(peer):
