@@ -39,7 +39,6 @@ def test_2dmse_is_the_papers_step():
     (kl,) = p.alignments
     assert (kl.layer, kl.dim, kl.target, kl.weight, kl.kind, kl.temperature) == (s, 768, 12, 1.0, "coordinates", 1.0)
     assert not kl.detached
-    assert plan("2dmse", temperature=0.5).alignments[0].weight == 0.25  # T^2
 
 
 def test_2dmse_draws_layers_1_to_n_minus_1_and_all_dims_but_the_full_one():
@@ -97,10 +96,6 @@ def test_a_cascade_is_the_grid_with_each_layer_drawn_to_the_next_one_up(teacher_
 
 def test_starbucks_pairs():
     assert Recipe("starbucks", N, D).cells(0) == [(2, 32), (4, 64), (6, 128), (8, 256), (10, 512), (12, 768)]
-    alignments = plan("starbucks").alignments
-    assert [(a.layer, a.dim, a.target, a.weight) for a in alignments] == [
-        (2 * i, 16 * 2**i, 12, 0.3) for i in range(1, 6)
-    ]
     assert Recipe("starbucks", 6, 384).cells(0) == [(1, 16), (2, 32), (3, 64), (4, 128), (5, 256), (6, 384)]
 
 
