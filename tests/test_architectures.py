@@ -7,6 +7,7 @@ from conftest import sentences, tiny_tokenizer
 from transformers import AutoConfig, AutoModel, MT5EncoderModel, T5EncoderModel, UMT5EncoderModel
 
 from twodmse import Encoder, TrainConfig
+from twodmse.export.exporting import export
 from twodmse.training.ordering import reorder
 from twodmse.training.runs import train_encoder
 
@@ -80,6 +81,21 @@ def test_a_kind_that_loads_is_read_cut_saved_reordered_and_trained(kind, tmp_pat
     run = train_encoder(encoder, triplets, TrainConfig(recipe="mrl", out=str(tmp_path / "run"), **settings))
     assert np.isfinite(run.history["loss"]).all()
     assert not np.allclose(run.encoder.states(texts), states[..., order], atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", LOADED)
+def test_a_kind_that_loads_is_exported_and_trained_by_the_preset_grid(kind, tmp_path, triplets):
+    from sentence_transformers import SentenceTransformer
+
+    folder = saved(kind, LOADED[kind], tmp_path / "model")
+    encoder, texts = Encoder.load(folder), sentences(6)
+    export(encoder, tmp_path / "cell", 2, 20)
+    peer = SentenceTransformer(str(tmp_path / "cell"), device="cpu")
+    np.testing.assert_allclose(peer.encode(texts), encoder.encode(texts, 2, 20), atol=1e-4)
+    settings = {"steps": 2, "batch_size": 8, "precision": "fp32", "teacher": str(folder), "out": str(tmp_path / "run")}
+    run = train_encoder(encoder, triplets, TrainConfig.preset("grid", **settings))
+    assert np.isfinite(run.history["loss"]).all()
+    assert len(run.history) == 2
 
 
 @pytest.mark.parametrize("kind", REFUSED)

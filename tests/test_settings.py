@@ -411,3 +411,19 @@ def test_dtype_and_sentences_of_half_precision(folder, texts):
     np.testing.assert_allclose(half.encode(texts), Encoder.load(folder).encode(texts), atol=0.05)
     assert half.encode(sentences(3)).dtype == np.float32
     assert half.num_layers == LAYERS
+
+
+def test_a_model_of_ours_saved_again_by_sentence_transformers_keeps_length_prompts_and_cut(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    layout = Layout("mean", 12, 8, {"query": "red dog ", "passage": "big cat "}, "query")
+    ours = Encoder(tiny_model("bert"), tiny_tokenizer(), layout)
+    folder = ours.save(tmp_path / "ours")
+    SentenceTransformer(str(folder), device="cpu").save(str(tmp_path / "theirs"))
+    again = Encoder.load(tmp_path / "theirs")
+    assert (again.max_length, again.dim, again.num_layers) == (12, 8, 4)
+    assert {name: text for name, text in again.layout.prompts.items() if text} == dict(layout.prompts)
+    assert again.layout.default_prompt_name == "query"
+    texts = ["a man eats", "two red cat not small " * 9]
+    for options in ({}, {"prompt_name": "passage"}, {"prompt": ""}):
+        np.testing.assert_allclose(again.encode(texts, **options), ours.encode(texts, **options), atol=1e-5)
