@@ -67,6 +67,16 @@ def framed(view):
     return [title.split(":")[0] for title in view.locator(".twodmse-cell").evaluate_all(script)]
 
 
+def number_heights(view):
+    """How far below the middle of their row, in whole px, the numbers of the buttons stand."""
+    script = """all => all.map(e => {
+      const words = document.createRange(), middle = r => (r.top + r.bottom) / 2;
+      words.selectNodeContents(e);
+      return Math.round(middle(words.getBoundingClientRect()) - middle(e.getBoundingClientRect()));
+    })"""
+    return set(view.locator(".twodmse-cell").evaluate_all(script))
+
+
 def test_a_click_on_the_heatmap_moves_score_pairs_worst_pairs_cost_and_every_linked_view(page, models, scored):
     view, linked = page.locator(".twodmse-grid"), page.locator(".twodmse-textmap")
     encoders = [models["before"], models["after"]]
@@ -81,7 +91,9 @@ def test_a_click_on_the_heatmap_moves_score_pairs_worst_pairs_cost_and_every_lin
         assert numbers(view) == pytest.approx([grid["spearman"][layer, dim] for grid in grids], abs=0.006)
         for i in (0, 1):
             expect(button(view, i, layer, dim)).to_have_css("border-top-width", "3px")
+            expect(button(view, i, layer, dim)).to_have_css("margin-top", "-3px")  # the frame's last setting
         assert framed(view) == [f"layer {layer}, dim {dim}"] * 2
+        assert number_heights(view) == {0}
         for i, encoder in enumerate(encoders):
             left, right = (encoder.encode(list(column), layer, dim) for column in scored.columns)
             cosines = (left * right).sum(axis=1)

@@ -12,6 +12,7 @@ from twodmse.widgets.drawing import palette, shade
 WIDE = {"width": "98%", "max_width": "1130px"}
 HALF = {"width": "460px", "max_width": "98%"}
 LABEL = {"description_width": "90px"}
+PLAIN, FRAMED = ("28px", "0"), ("34px", "-3px 0")  # height and margin of a button; the frame stands around the number
 STEP = 1 / 8  # of a doubling: one press of an arrow key on a logarithmic slider
 
 
@@ -105,7 +106,7 @@ class ButtonGrid:
                     style = {"button_color": colours[k], "text_color": inks[k]}
                 button = widgets.Button(
                     description=shown, tooltip=f"layer {layer}, dim {dim}: {told}",
-                    layout=widgets.Layout(width="auto", height="28px", margin="0", padding="0", min_width="0"),
+                    layout=widgets.Layout(width="auto", height=PLAIN[0], margin=PLAIN[1], padding="0", min_width="0"),
                     style={"font_size": "12px", **style},
                 )  # fmt: skip
                 button.add_class("twodmse-cell")
@@ -124,10 +125,11 @@ class ButtonGrid:
         if self.marked is wanted:
             return
         if self.marked is not None:
-            self.marked.layout.border = "none"
+            self.marked.layout.border, self.marked.layout.height, self.marked.layout.margin = "none", *PLAIN
             self.marked.remove_class("twodmse-chosen")
         if wanted is not None:
             wanted.layout.border = "3px solid var(--jp-ui-font-color1, currentColor)"
+            wanted.layout.height, wanted.layout.margin = FRAMED
             wanted.add_class("twodmse-chosen")
         self.marked = wanted
 
