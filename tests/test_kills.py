@@ -24,7 +24,7 @@ from twodmse.training.runs import train_encoder
 
 pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("TWODMSE_SEED", "0"))
-TRIALS = range(SEED, SEED + int(os.environ.get("TWODMSE_TRIALS", "6")))
+TRIALS = range(SEED, SEED + int(os.environ.get("TWODMSE_TRIALS", "3")))
 OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree")
 SETTINGS = {"steps": 6, "batch_size": 4, "precision": "fp32", "save_every": 2, "dims": (8,), "recipe": "mrl"}
 EVALUATED = {"eval_every": 1, "eval_metric": "step"}

@@ -68,20 +68,19 @@ def layer_means(grids: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
 
 def quickstart(data: Path) -> str:
     """What the first command prints, how long it took, what the layers below the last gain and what the top pays."""
-    grids, times = read(data, "quickstart"), read(data, "timings").set_index("what")
+    grids, times = read(data, "quickstart"), read(data, "timings").set_index("recipe")
     models = list(dict.fromkeys(grids["model"]))
     top = grids[(grids["layer"] == grids["layer"].max()) & (grids["dim"] == grids["dim"].max())]
     full_cell = ", ".join(f"{name} {score:.2f}" for name, score in top.set_index("model")["spearman"].items())
     middle = grids[grids["layer"].between(2, grids["layer"].max() - 1)].groupby("model")["spearman"].mean()
     gains = ", ".join(f"{name} {middle[name] - middle['untouched']:+.2f}" for name in models[1:])
     dims = ", ".join(map(str, sorted(grids["dim"].unique())))
-    took = ", ".join(f"{minutes:.1f} for `{what.split()[1]}`" for what, minutes in times["minutes"].items())
-    missing = "" if "grid" in models else " (`grid` is not in the stored run.)"
+    took = ", ".join(f"{minutes:.1f} for `{recipe}`" for recipe, minutes in times["minutes"].items())
     return (
         "It trains the bundled all-MiniLM-L6-v2 on the bundled triplets the usual way (`full`: only the last layer), "
         "with `2dmse` and with `grid`, and prints the mean Spearman x 100 of each layer over the dims "
-        f"{dims} on {grids['n'].iloc[0]} held-out pairs.{missing} Training and scoring took, in minutes of one thread "
-        f"on {times['machine'].iloc[0]}, in float32: {took}.\n\n"
+        f"{dims} on {grids['n'].iloc[0]} held-out pairs. Training and scoring took, in minutes on "
+        f"{times['threads'].iloc[0]} threads ({times['machine'].iloc[0]}), in float32: {took}.\n\n"
         f"{markdown(layer_means(grids, models))}\n\n"
         f"Over layers 2 to {grids['layer'].max() - 1} that is, against untouched: {gains}. What the top pays: the full "
         f"cell ({grids['layer'].max()}, {grids['dim'].max()}) has {full_cell}.\n"
