@@ -165,9 +165,9 @@ def bundled_and_shaken() -> tuple[Encoder, Encoder]:
     return before, after
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """JupyterLab and a browser, one for all tests that need them."""
+    """JupyterLab and a browser, one a module: two drivers of browsers cannot run in one process."""
     from lab import started  # imports the browser's driver, which other tests do without
 
     with started(tmp_path_factory.mktemp("lab")) as made:
