@@ -246,3 +246,9 @@ def test_claims_say_which_points_are_not_run(data):
     assert "| `grid` | not run | not run | not run | " in text
     assert "39 of the 45 points are not run yet" in text
     assert "- `full`: of 1 rates run, 1 have a point of `grid` above them" in text
+
+
+def test_curves_are_compared_with_grid_only_where_it_was_run(tmp_path):
+    text = claims.tradeoff(write_study(tmp_path, ["untouched", "full"]))
+    assert "| `grid` | not run | not run | not run | not run | not run |" in text
+    assert "of 1 rates run" not in text

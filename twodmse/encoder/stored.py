@@ -71,11 +71,10 @@ def _encode_parts(
 ) -> None:
     part, note = (target.with_name(f".{target.name}.part{suffix}") for suffix in (".npy", ".json"))
     job = {"job": _digest(encoder, texts, layer, dim, options), "rows": len(texts), "dim": dim}
-    done = _done(part, note, job)
+    done, found = _done(part, note, job)
     target.parent.mkdir(parents=True, exist_ok=True)
     shape = (len(texts), dim)
     vectors = np.lib.format.open_memmap(part, "r+" if done else "w+", np.float32, None if done else shape)
-    found = hashlib.sha256(vectors[:done])
     with tqdm(total=len(texts), initial=done, desc="encode", unit="text", disable=progress is False) as bar:
         for start in range(done, len(texts), PART):
             some = texts[start : start + PART]
@@ -105,17 +104,19 @@ def _digest(encoder: Any, texts: Sequence[str], layer: int, dim: int, options: d
     return found.hexdigest()
 
 
-def _done(part: Path, note: Path, job: dict[str, Any]) -> int:
-    """How many texts an earlier call for the same job has done, if what it kept of them is whole."""
+def _done(part: Path, note: Path, job: dict[str, Any]) -> tuple[int, Any]:
+    """How many texts an earlier call for the same job has done, if their vectors are whole, and the hash of these."""
+    nothing = 0, hashlib.sha256()
     try:
         kept = read_json(note, dict[str, Any])
         vectors = np.load(part, mmap_mode="r")
     except (OSError, ValueError, EOFError):
-        return 0
+        return nothing
     done, whole = kept.get("done"), vectors.dtype == np.float32 and vectors.shape == (job["rows"], job["dim"])
     if not whole or not isinstance(done, int) or not 0 < done <= job["rows"] or not vectors.flags.c_contiguous:
-        return 0
-    return done if kept == job | {"done": done, "sha256": hashlib.sha256(vectors[:done]).hexdigest()} else 0
+        return nothing
+    found = hashlib.sha256(vectors[:done])
+    return (done, found) if kept == job | {"done": done, "sha256": found.hexdigest()} else nothing
 
 
 def _write_parquet(vectors: np.ndarray, out: str | Path, overwrite: bool) -> None:

@@ -150,8 +150,10 @@ def direction(alignments: Sequence[Alignment]) -> str:
     if all(a.target == a.layer for a in alignments):
         return f"own compression -> {layers}"
     targets = {a.target for a in alignments}
-    lower = targets - {TEACHER}
-    words = ["teacher"] * (TEACHER in targets) + [f"layer{'s' * (len(lower) > 1)} {layers_text(lower)}"] * bool(lower)
+    words = ["teacher"] if TEACHER in targets else []
+    own = targets - {TEACHER}
+    if own:
+        words.append(f"{'layer' if len(own) == 1 else 'layers'} {layers_text(own)}")
     return f"{' and '.join(words)} -> {layers}"
 
 

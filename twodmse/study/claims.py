@@ -154,10 +154,10 @@ def tradeoff(data: Path) -> str:
         return f"{below:.2f}" + ("" if pd.isna(full) else f" / {full:.2f}")
 
     table = pd.DataFrame({f"{rate:g}": {f"`{m}`": cell(m, rate) for m in models} for rate in rates})
-    ours, lines = curves.loc["grid"], []
+    lines = []
     for model in models:
-        if model not in ("grid", INDEPENDENT) and model in curves.index:
-            curve = curves.loc[model]
+        if model not in ("grid", INDEPENDENT) and model in curves.index and "grid" in curves.index:
+            curve, ours = curves.loc[model], curves.loc["grid"]
             above, best, own = dominated(curve, ours), curve.max(), ours.max()
             lines.append(
                 f"- `{model}`: of {len(curve)} rates run, {above.sum()} have a point of `grid` above them both below "

@@ -15,13 +15,13 @@ from twodmse.checked import Sha256, read_json
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.files import MARK, atomic_file, check_folder, locked, remove
-from twodmse.training.checkpoints import hash_of_file
+from twodmse.training.checkpoints import MANIFEST, Manifest, hash_of_file
 from twodmse.training.distributed import is_first
 from twodmse.training.trainer import BEST_FOLDER, CONFIG_FILE, MODEL_FOLDER, write_config
 
 HISTORY_FILE = "history.csv"
 EVALUATIONS_FILE = "evaluations.csv"
-WEIGHTS = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 ORDER_FILE = "dims_order.json"
 RUN_FILE = "run.json"
 # What a run writes as it begins, and what is left of such a file that was being written.
@@ -146,10 +146,10 @@ def check_finished(folder: Path, checkpoint: Path) -> None:
     Raises:
         ValueError: saying how to have both written anew from the last checkpoint.
     """
-    weights, history = folder / MODEL_FOLDER / WEIGHTS, tables_of(folder)[0]
+    weights, history = folder / MODEL_FOLDER / WEIGHTS_FILE, tables_of(folder)[0]
     again = f"take {folder / MODEL_FOLDER} away, and --resume writes both anew from {checkpoint.name}"
-    whole = (checkpoint / WEIGHTS).is_file()  # of one file, as its list of files then says
-    if whole and (not weights.is_file() or hash_of_file(weights) != hash_of_file(checkpoint / WEIGHTS)):
+    wanted = read_json(checkpoint / MANIFEST, Manifest).get(WEIGHTS_FILE)  # None where the weights are in several files
+    if wanted and (not weights.is_file() or hash_of_file(weights) != wanted):
         raise ValueError(f"{weights} is not what the run wrote: {again}")
     table = read_table(history)
     if table.empty or not {"step", "loss"} <= set(table.select_dtypes("number")):
