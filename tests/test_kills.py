@@ -20,6 +20,7 @@ from twodmse import Encoder, TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.encoder import stored
 from twodmse.encoder.stored import encode_to
+from twodmse.export.exporting import export
 from twodmse.training.runs import train_encoder
 
 pytestmark = pytest.mark.slow
@@ -147,14 +148,23 @@ def test_a_damaged_file_is_refused_or_the_end_is_the_same(seed, finished, whole,
         assert (run / "notes.txt").read_text() == "mine"
 
 
+def saved(encoder, folder):
+    encoder.save(folder, overwrite=True)
+
+
+def exported(encoder, folder):
+    export(encoder, folder, layer=encoder.num_layers, dim=encoder.dim, overwrite=True)
+
+
 @pytest.mark.parametrize("seed", TRIALS)
-def test_a_model_whose_replacing_is_killed_is_the_old_or_the_new_one(seed, tmp_path):
+@pytest.mark.parametrize(("write", "operations"), [(saved, 40), (exported, 130)])  # about as many as it takes
+def test_a_model_whose_replacing_is_killed_is_the_old_or_the_new_one(write, operations, seed, tmp_path):
     rng, (old, new), text = np.random.default_rng(seed), (tiny_encoder(layers=2), tiny_encoder(layers=3)), "a dog"
     vectors = [encoder.encode(text) for encoder in (old, new)]
     for _ in range(10):
         folder = tmp_path / "m"
-        old.save(folder, overwrite=True)
-        killed(lambda folder=folder: new.save(folder, overwrite=True), tmp_path, int(rng.integers(0, 50)))
+        write(old, folder)
+        killed(lambda folder=folder: write(new, folder), tmp_path, int(rng.integers(0, operations)))
         if folder.exists():
             found = Encoder.load(folder).encode(text)
         else:
@@ -164,7 +174,7 @@ def test_a_model_whose_replacing_is_killed_is_the_old_or_the_new_one(seed, tmp_p
                 new.save(folder)
             found = Encoder.load(next(tmp_path.glob(".m-*.old"))).encode(text)
         assert any(np.allclose(found, expected, atol=1e-6) for expected in vectors)
-        new.save(folder, overwrite=True)
+        write(new, folder)
         assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
