@@ -161,7 +161,7 @@ def exported(encoder, folder):
 def test_a_model_whose_replacing_is_killed_is_the_old_or_the_new_one(write, operations, seed, tmp_path):
     rng, (old, new), text = np.random.default_rng(seed), (tiny_encoder(layers=2), tiny_encoder(layers=3)), "a dog"
     vectors = [encoder.encode(text) for encoder in (old, new)]
-    for _ in range(10):
+    for _ in range(5):
         folder = tmp_path / "m"
         write(old, folder)
         killed(lambda folder=folder: write(new, folder), tmp_path, int(rng.integers(0, operations)))
