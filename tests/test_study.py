@@ -81,6 +81,20 @@ def test_the_cost_of_a_step_by_hand():
     assert step_bytes(2, 10, 3, parameters=1000) == pytest.approx(16_000 + 34 * 10 * 2 * 9 * TOKENS)
 
 
+def test_points_of_a_swept_curve_follow_their_sweep_at_the_rates_best_at_the_top_and_below():
+    plan = PLANS["mpnet"]
+    assert [trial.name for trial in plan.queue() if not trial.sweep] == ["untouched-s0"]
+    sweep = pd.DataFrame({"run": [trial.name for trial in plan.sweep_of("grid")], "model": "grid", "lr": plan.rates})
+    sweep = sweep.assign(seed=0, split="validation", below=[1.0, 3.0, 2.0], full=[9.0, 8.0, 7.0])
+    names = [trial.name for trial in plan.queue(sweep)]
+    after = names.index("sweep-grid-lr0.0002")
+    assert names[after + 1 : after + 4] == ["grid-lr5e-05-s0", "grid-lr0.0001-s0", "sweep-full-lr5e-05"]
+    assert not any(trial.rate_of for trial in plan.queue(sweep))
+    assert [trial.name for trial in plan.queue(sweep.iloc[1:]) if not trial.sweep] == ["untouched-s0"]
+    alone = [trial.name for trial in plan.queue(sweep.assign(full=sweep["below"])) if not trial.sweep]
+    assert alone == ["untouched-s0", "grid-lr0.0001-s0"]
+
+
 def test_best_rate_is_that_of_the_best_mean():
     table = pd.DataFrame({"model": ["a", "a", "b"], "lr": [1e-5, 2e-5, 3e-5], "spearman": [2.0, 1.0, 9.0]})
     assert best_rate(table, "a") == 1e-5
@@ -149,6 +163,19 @@ def test_a_study_writes_every_run_down_and_a_second_call_changes_nothing(plan, t
 
 
 @pytest.mark.slow
+def test_a_swept_curve_is_run_at_the_rates_that_validation_picks(plan, tmp_path):
+    one, own = ({"recipe": recipe} for recipe in ("full", "mrl"))
+    trials = (Trial("full", 0, one, rate_of="full", curve=True), Trial("own", 0, own, 2, rate_of="own", curve=True))
+    run_study(dataclasses.replace(plan, trials=trials), tmp_path / "out", tmp_path / "work", lambda _: None)
+    found = tables(tmp_path / "out", SWEEP, RUNS, SUMMARY)
+    sweep = found[SWEEP].set_index(["model", "lr"])
+    for model, places in (("full", ["full", "below"]), ("own", ["below"])):
+        wanted = {sweep.loc[model, place].idxmax() for place in places}
+        assert set(found[RUNS].query("model == @model")["lr"]) == wanted
+    assert sweep.loc["own", "full"].isna().all()
+
+
+@pytest.mark.slow
 def test_draws_are_the_means_of_the_cells(plan, tmp_path):
     plan = dataclasses.replace(plan, trials=plan.trials[:1])
     run_study(plan, tmp_path / "out", tmp_path / "work", lambda _: None)
@@ -212,4 +239,4 @@ def test_the_command_lists_the_runs_and_refuses_an_unknown_plan(tmp_path):
     assert not list(tmp_path.iterdir())
     result = run_app("study", "--plan", "nothing")
     assert result.exit_code == 1
-    assert "unknown plan 'nothing': choose one of minilm, curves, paper" in result.stderr
+    assert "unknown plan 'nothing': choose one of minilm, curves, mpnet, paper" in result.stderr

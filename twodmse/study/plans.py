@@ -31,7 +31,7 @@ class Trial:
     layers: int | None = None  # depth it is cut to before training; None keeps all
     rate_of: str | None = None  # whose learning rate of the sweep it takes
     sweep: bool = False  # a short run at one learning rate, to choose among them
-    curve: bool = False  # a run to the full length at the learning rate of its settings: one point of a curve
+    curve: bool = False  # one point of a curve: a run at the rate of its settings, or at both that its sweep picks
 
     @property
     def name(self) -> str:
@@ -83,14 +83,26 @@ class StudyPlan:
     def sweep_of(self, model: str) -> list[Trial]:
         """The short runs that choose a model's learning rate: its first trial's settings, at every rate."""
         first = next(trial for trial in self.trials if trial.rate_of == model)
-        short = dataclasses.replace(first, model=model, seed=0, rate_of=None, sweep=True)
+        short = dataclasses.replace(first, model=model, seed=0, rate_of=None, sweep=True, curve=False)
         return [short.with_settings(lr=rate) for rate in self.rates]
 
-    def queue(self) -> list[Trial]:
-        """Every run in order; before the first one of a model whose learning rate is swept, its sweep."""
+    def points(self, trial: Trial, sweep: pd.DataFrame | None) -> list[Trial]:
+        """A model's runs at the rates that `chosen_rates` picks from its sweep; none before the sweep is whole."""
+        if sweep is None or not {run.name for run in self.sweep_of(trial.model)} <= set(sweep["run"]):
+            return []
+        rates = chosen_rates(sweep, trial.model)
+        return [dataclasses.replace(trial, rate_of=None).with_settings(lr=rate) for rate in sorted(set(rates.values()))]
+
+    def queue(self, sweep: pd.DataFrame | None = None) -> list[Trial]:
+        """Every run in order; before the first one of a model whose learning rate is swept, its sweep.
+
+        Args:
+            sweep: the sweeps done so far, one row each: it decides which points of curves there are.
+        """
         ordered: dict[str, Trial] = {}
         for trial in self.trials:
-            for run in (*(self.sweep_of(trial.rate_of) if trial.rate_of else ()), trial):
+            before = self.sweep_of(trial.rate_of) if trial.rate_of else []
+            for run in (*before, *(self.points(trial, sweep) if trial.curve and trial.rate_of else [trial])):
                 ordered.setdefault(run.name, run)
         return list(ordered.values())
 
@@ -99,8 +111,8 @@ def chosen_rates(summary: pd.DataFrame, model: str) -> dict[str, float]:
     """The learning rates of a model's curve that validation picks, by the same rule for every model.
 
     ``full`` is the rate with the best cell (N, D) on the validation pairs, ``below`` the one with the best mean over
-    the layers below the last; both among the runs of seed 0 to the full length. ``summary`` has the columns run, model,
-    seed, lr, split, below, last and full, one row a run and split.
+    the layers below the last; both among the runs of seed 0. ``summary`` has the columns run, model, seed, lr, split,
+    below and full, one row a run and split: runs to the full length, or short ones of a sweep.
     """
     rows = summary[(summary["model"] == model) & (summary["split"] == "validation") & (summary["seed"] == 0)]
     return {
@@ -123,6 +135,15 @@ def curves() -> tuple[Trial, ...]:
     made += [point(model, rate) for rate in (*edges, *taken_over) for model in rest]
     made += [point(f"{INDEPENDENT} {n}", rate, n) for rate in (*edges, *taken_over) for n in (3, 1, 2, 4, 5)]
     return tuple(made)
+
+
+def twelve_layers() -> tuple[Trial, ...]:
+    """The runs of the second backbone, each model at the rates that are best in its own sweep, at the top and below."""
+    recipes = ("2dmse", "grid", "full", "st2d")
+    made = [Trial(r, 0, {"recipe": r} | GRID_PRESET.get(r, {}), rate_of=r, curve=True) for r in recipes]
+    depths = {f"{INDEPENDENT} {n}": n for n in (6, 3)}
+    own = [Trial(name, 0, {"recipe": "mrl"}, n, rate_of=name, curve=True) for name, n in depths.items()]
+    return Trial("untouched"), *made, *own
 
 
 def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)) -> tuple[Trial, ...]:
@@ -180,6 +201,18 @@ PLANS = {
         trials=curves(),
         settings={"save_every": 200},
         repeated=("full", "mrl", "2dmse", "st2d", "grid"),
+    ),
+    "mpnet": StudyPlan(
+        backbone="sentence-transformers/all-mpnet-base-v2",
+        data="all-nli",
+        steps=250,
+        batch_size=64,
+        trials=twelve_layers(),
+        settings={"save_every": 50},
+        rates=(5e-5, 1e-4, 2e-4),
+        sweep_steps=30,
+        dims=(16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768),
+        mean_dims=(16, 32, 64, 128, 256, 512, 768),
     ),
     "paper": StudyPlan(
         backbone=PRESETS["paper"]["backbone"],

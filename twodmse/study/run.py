@@ -69,16 +69,15 @@ def run_study(plan: StudyPlan, out: str | Path, work: str | Path, say: Callable[
 def in_turn(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], None]) -> Iterator[Trial]:
     """Trials that no table holds and no other process runs; ends when the tables hold all, whoever ran them."""
     while left := to_do(plan, out):
-        taken = 0
         for trial in left:
             if trial.rate_of and not {run.name for run in plan.sweep_of(trial.rate_of)} <= done(out):
                 continue  # another process is at its sweep
             with claimed(work, trial) as mine:
                 if mine and trial.name not in (had := done(out)):
                     say(f"{len({t.name for t in left} - had)} to do, now {trial.name}")
-                    taken += 1
                     yield trial
-        if not taken:
+                    break  # what it wrote may say what comes next
+        else:
             time.sleep(WAIT)
 
 
@@ -86,7 +85,13 @@ def to_do(plan: StudyPlan, out: Path) -> list[Trial]:
     """The trials that no table holds yet, in order."""
     had, summary = done(out), table_path(out, SUMMARY)
     repeats = plan.repeats(pd.read_csv(summary)) if plan.repeated and summary.is_file() else []
-    return [trial for trial in (*plan.queue(), *repeats) if trial.name not in had]
+    return [trial for trial in (*plan.queue(swept(out)), *repeats) if trial.name not in had]
+
+
+def swept(out: Path) -> pd.DataFrame | None:
+    """The rows of the sweeps, as far as they are done; None before the first."""
+    path = table_path(out, SWEEP)
+    return pd.read_csv(path) if path.is_file() else None
 
 
 @contextmanager
@@ -127,7 +132,8 @@ def sweep_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path) -> None:
     grid = pairs_grid(encoder, load_pairs(plan.validation), plan.mean_dims, scored_layers(trial, encoder), resamples=0)
     row = {"run": trial.name, "model": trial.model, "lr": trial.settings["lr"], "steps": plan.sweep_steps}
     row |= {"seed": trial.seed, "task": plan.validation, "spearman": grid["spearman"].mean()}
-    row["top"] = grid["spearman"].iloc[-1]  # the last layer at full width
+    row["top"] = grid["spearman"].iloc[-1]  # its last layer at full width
+    row |= summary_row("validation", grid, plan.mean_dims, Encoder.load(plan.backbone).num_layers)
     add_rows(table_path(out, SWEEP), pd.DataFrame([row]), work)
     shutil.rmtree(work / trial.name)
 
@@ -266,7 +272,7 @@ def machine() -> dict[str, object]:
 def overview(plan: StudyPlan, out: Path) -> pd.DataFrame:
     """One row a run of a plan, in order: run, model, steps, layers, settings, done."""
     rows, had = [], done(out)
-    for trial in plan.queue():
+    for trial in plan.queue(swept(out)):
         settings = " ".join(f"{k}={v}" for k, v in trial.settings.items())
         depth = "all" if trial.layers is None else trial.layers
         steps = (plan.sweep_steps if trial.sweep else plan.steps) if trial.settings else 0
