@@ -241,6 +241,48 @@ def test_a_whole_curve_gets_two_more_seeds_at_the_chosen_rates():
     assert plan.repeats(summary.iloc[1:]) == []
 
 
+def add_curves(folder, rises):
+    """Points at every rate of the plan for these models: below rises by so much a rate and the full cell falls by 1."""
+    parts = {name: [pd.read_csv(table_path(folder, f"study_{name}"))] for name in ("runs", "cells", "draws", "kl")}
+    summary = [pd.read_csv(folder / "study_summary.csv")]
+    for model, rise in rises.items():
+        for i, rate in enumerate(sorted(t.settings["lr"] for t in PLANS["curves"].trials if t.model == model)):
+            run = f"{model}-lr{rate:g}-s0"
+            for name, tables in parts.items():
+                rows = tables[0].query("model == @model and seed == 0").assign(run=run)
+                change = np.where(rows["dim"] == 384, -i, rise * i) if name == "cells" else rise * i
+                scores = [c for c in rows if c == "spearman" or c.startswith("draw_")]
+                rows[scores] = rows[scores].add(change, axis=0)
+                tables.append(rows.assign(lr=rate) if name == "runs" else rows)
+            rows = summary[0].query("model == @model and seed == 0").assign(run=run, lr=rate)
+            summary.append(rows.assign(below=rows["below"] + rise * i, full=rows["full"] - i))
+    for name, tables in parts.items():
+        pd.concat(tables).to_csv(table_path(folder, f"study_{name}"), index=False)
+    summary[0] = summary[0].query("split == 'test'")  # the study's own runs have no validation scores
+    pd.concat(summary).to_csv(folder / "study_summary.csv", index=False)
+
+
+def test_claims_are_compared_at_both_choices_of_the_rate(data):
+    assert claims.choices(data) == "No curve is whole yet: no claim is tested here."
+    add_curves(data, {"full": 1, "2dmse": 3})
+    top, below = Study.at_best(data, "full"), Study.at_best(data, "below")
+    assert top.models == below.models == ["untouched", "full", "2dmse"]
+    assert list(top.runs["run"]) == ["untouched-s0", "full-lr5e-05-s0", "2dmse-lr5e-05-s0"]
+    assert top.score("2dmse", [3], [16]) == 20 + 3
+    assert below.score("2dmse", [3], [16]) == 20 + 3 + 3 * 4
+    text = claims.choices(data)
+    further = next(line for line in text.splitlines() if "further than fine-tuning" in line)
+    assert "| +8.00 (+8.00 to +8.00) holds | +" in further
+    assert f"{8 + (5 * 2 * 4) / 6:+.2f} (+16.00 to +16.00) holds |" in further  # five of the six dims rise
+    costs = next(line for line in text.splitlines() if "Training in two dimensions" in line)
+    assert "+8.00 (+8.00 to +8.00) holds | +8.00" in costs
+    assert text.count("not tested here | not tested here") == 8
+    assert "Whole curves: `full`, `2dmse`. " in text
+    rows = pd.read_csv(data / "study_summary.csv")
+    rows[rows["run"] != "full-lr0.0002-s0"].to_csv(data / "study_summary.csv", index=False)
+    assert Study.at_best(data, "below").models == ["untouched", "2dmse"]
+
+
 def test_claims_say_which_points_are_not_run(data):
     text = claims.tradeoff(data)
     assert "| `grid` | not run | not run | not run | " in text

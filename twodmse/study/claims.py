@@ -88,6 +88,23 @@ def claims(data: Path) -> str:
     return markdown(table)
 
 
+def choices(data: Path) -> str:
+    """Every comparison again, each model at the rate that is best for the top on validation, and at that best below."""
+    top, below = (Study.at_best(data, place) for place in ("full", "below"))
+    whole = [model for model in below.models if model != UNTOUCHED]
+    if not whole:
+        return "No curve is whole yet: no claim is tested here."
+    compared = [claim for claim in CLAIMS if not {claim.first, claim.second} & set(ABLATIONS)]
+    table = pd.DataFrame([claim.row(below) for claim in compared]).set_index("claim")[["where"]]
+    for name, study in {"at the best for the top": top, "at the best below": below}.items():
+        found = [claim.row(study) for claim in compared]
+        table[name] = [f"{row['difference']} {row['verdict']}".strip() for row in found]
+    return (
+        f"{markdown(table)}\n\nWhole curves: {', '.join(f'`{model}`' for model in whole)}. A claim "
+        "about a model whose curve is not whole is not tested."
+    )
+
+
 def rises(data: Path) -> str:
     """Whether quality rises with every dim."""
     study = Study.read(data)

@@ -69,12 +69,19 @@ class StudyPlan:
     mean_dims: tuple[int, ...] = (16, 32, 64, 128, 256, 384)  # of every mean over cells
     repeated: tuple[str, ...] = ()  # models of curves that get more seeds at the two rates validation picks
 
+    def whole_curves(self, summary: pd.DataFrame) -> dict[str, list[Trial]]:
+        """The points of each model whose curve over the learning rate is run whole, by model."""
+        curves: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            curves.setdefault(trial.model, []).append(trial)
+        had = set(summary["run"])
+        return {model: curve for model, curve in curves.items() if {trial.name for trial in curve} <= had}
+
     def repeats(self, summary: pd.DataFrame) -> list[Trial]:
         """Two more seeds of each repeated model whose curve is whole, at the rates that `chosen_rates` picks."""
         found = []
-        for model in self.repeated:
-            curve = [trial for trial in self.trials if trial.model == model]
-            if {trial.name for trial in curve} <= set(summary["run"]):
+        for model, curve in self.whole_curves(summary).items():
+            if model in self.repeated:
                 rates = set(chosen_rates(summary, model).values())
                 chosen = [trial for trial in curve if trial.settings["lr"] in rates]
                 found += [dataclasses.replace(trial, seed=seed) for seed in (1, 2) for trial in chosen]
@@ -200,7 +207,7 @@ PLANS = {
         batch_size=64,
         trials=curves(),
         settings={"save_every": 200},
-        repeated=("full", "mrl", "2dmse", "st2d", "grid"),
+        repeated=("full", "mrl", "2dmse", "st2d", "grid", *(f"{INDEPENDENT} {n}" for n in range(1, 6))),
     ),
     "mpnet": StudyPlan(
         backbone="sentence-transformers/all-mpnet-base-v2",

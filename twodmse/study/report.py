@@ -134,6 +134,7 @@ BLOCKS: dict[str, Block] = {
     "sweep": claims.sweep,
     "coverage": claims.coverage,
     "tradeoff": claims.tradeoff,
+    "choices": claims.choices,
     "precision": claims.precision,
     "paper-plan": claims.paper_plan,
 }

@@ -1,5 +1,6 @@
 """What the study's tables say: grids, lines and paired differences of its models, from the stored tables alone."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from twodmse.study.plans import INDEPENDENT, PLANS
+from twodmse.study.plans import INDEPENDENT, PLANS, chosen_rates
 from twodmse.study.tables import read
 
 UNTOUCHED = "untouched"
@@ -33,6 +34,29 @@ class Study:
         """
         runs, cells, draws, kl = (read(data, f"study_{name}") for name in ("runs", "cells", "draws", "kl"))
         return cls(runs[~runs["run"].str.contains("-lr")], cells, draws, kl)
+
+    @classmethod
+    def at_best(cls, data: Path, place: str) -> "Study":
+        """The untouched model, and each one whose curve is whole at the rate best at one place on the validation pairs.
+
+        Args:
+            data: folder of the tables.
+            place: ``full`` or ``below``; independent models, which have no other place, are at their best below.
+
+        Raises:
+            FileNotFoundError: naming the table that is missing.
+        """
+        runs, cells, draws, kl = (read(data, f"study_{name}") for name in ("runs", "cells", "draws", "kl"))
+        summary, names = read(data, "study_summary"), {f"{UNTOUCHED}-s0"}
+        for model, curve in PLANS["curves"].whole_curves(summary).items():
+            rates = chosen_rates(summary, model)
+            names |= {
+                dataclasses.replace(trial, seed=seed).name
+                for trial in curve
+                if trial.settings["lr"] == rates.get(place, rates["below"])
+                for seed in range(3)
+            }
+        return cls(runs[runs["run"].isin(names)], cells, draws, kl)
 
     @property
     def models(self) -> list[str]:
