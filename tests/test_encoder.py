@@ -1,5 +1,6 @@
 import copy
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,6 +27,19 @@ def test_states_of_a_repeated_text_are_computed_once(encoder, texts):
     states = encoder.states([texts[0], texts[1], texts[0]])
     assert sum(seen) == 2
     np.testing.assert_array_equal(states[:, 0], states[:, 2])
+
+
+def test_threads_that_use_one_encoder_at_once_get_their_own_vectors(encoder):
+    mine = [sentences(6, seed) for seed in range(16)]
+    cells = [(1 + i % LAYERS, DIM) for i in range(len(mine))]
+    expected = [encoder.encode(texts, *cell) for texts, cell in zip(mine, cells, strict=True)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda texts, cell: encoder.encode(texts, *cell), mine * 4, cells * 4))
+        states = list(threads.map(encoder.states, mine))
+    for vectors, wanted in zip(found, expected * 4, strict=True):
+        np.testing.assert_allclose(vectors, wanted, atol=1e-6)
+    for vectors, texts in zip(states, mine, strict=True):
+        np.testing.assert_allclose(vectors, encoder.states(texts), atol=1e-6)
 
 
 def test_slice_n_equals_the_cut_model(architecture, texts):

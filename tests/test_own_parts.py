@@ -59,6 +59,8 @@ def test_an_own_loss_that_is_ours_gives_our_numbers(triplets, tmp_path):
     np.testing.assert_allclose(own.history.iloc[0], ours.history.iloc[0], rtol=1e-5)
     with pytest.raises(ValueError, match=r"the base loss gave \(8,\): it must give a scalar tensor"):
         by_cell(lambda columns, gold: columns[0][:, 0])([torch.ones(8, 4)] * 2, None, [2])
+    with pytest.raises(ValueError, match="the base loss gave a number without a gradient: work it out"):
+        by_cell(lambda columns, gold: columns[0].detach().sum())([torch.ones(8, 4, requires_grad=True)] * 2, None, [2])
 
 
 @pytest.mark.parametrize("kind", ["TextSet", "DataFrame", "Dataset"])
@@ -164,10 +166,19 @@ def test_evaluations_that_cannot_be_made_are_refused_before_the_run(triplets, tm
     with pytest.raises(ValueError, match="layer 9"):
         train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=1, eval_cells=[[9, 8]]))
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ValueError, match="the evaluator gave f1: eval_metric 'spearman' is none of them"):
-        train_encoder(
-            tiny_encoder(), triplets, config(tmp_path / "run", eval_every=1), evaluator=lambda encoder: {"f1": 1.0}
-        )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"f1": 1.0}, "the evaluator gave f1: eval_metric 'spearman' is none of them"),
+        (0.5, "the evaluator gave 0.5: it must give a dictionary of scores, 'spearman' among them"),
+        ({"spearman": float("nan")}, "the evaluator gave spearman nan at step 1: the best model cannot be told by it"),
+    ],
+)
+def test_an_evaluator_that_gives_no_score_to_choose_by_is_refused(triplets, tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=1), evaluator=lambda encoder: given)
 
 
 def test_tensorboard_gets_every_term_and_score(triplets, tmp_path):

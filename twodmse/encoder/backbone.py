@@ -2,12 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from twodmse.encoder.pooling import POOLINGS, pool
-from twodmse.encoder.stack import HEADS, cut, each_state, final_norm, first_output, layer_path, layers_of
+from twodmse.encoder.stack import (
+    HEADS,
+    cut,
+    each_state,
+    final_norm,
+    first_output,
+    in_this_thread,
+    layer_path,
+    layers_of,
+)
 
 __all__ = ["Backbone", "cut", "each_state", "final_norm", "layer_path", "layers_of"]
 
@@ -23,7 +33,7 @@ def _looked_up(model: nn.Module, words: Tensor | None) -> Iterator[None]:
         more = own.shape[1] - words.shape[1]  # a model may pad further by itself
         return torch.cat([words, own[:, -more:]], dim=1) if more else words
 
-    hook = model.get_input_embeddings().register_forward_hook(replace)
+    hook = model.get_input_embeddings().register_forward_hook(in_this_thread(replace))
     try:
         yield
     finally:
@@ -33,7 +43,11 @@ def _looked_up(model: nn.Module, words: Tensor | None) -> Iterator[None]:
 def _last_output(model: nn.Module, ids: Tensor, attention_mask: Tensor) -> Tensor:
     """What the last layer of ``model`` gives for token ids (b, T): (b, T, H), before any final norm."""
     kept: list[Tensor] = []
-    hook = layers_of(model)[-1].register_forward_hook(lambda _, __, output: kept.append(first_output(output)))
+
+    def keep(_: nn.Module, __: tuple, output: Any) -> None:
+        kept.append(first_output(output))
+
+    hook = layers_of(model)[-1].register_forward_hook(in_this_thread(keep))
     try:
         model(input_ids=ids, attention_mask=attention_mask)
     finally:
@@ -145,7 +159,7 @@ class Backbone(nn.Module):
             hook.remove()  # a shared block comes by again
             return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
 
-        hook = self.layers[n].register_forward_pre_hook(replace, with_kwargs=True)
+        hook = self.layers[n].register_forward_pre_hook(in_this_thread(replace), with_kwargs=True)
         try:
             return _last_output(view, torch.zeros_like(attention_mask), attention_mask)
         finally:

@@ -7,6 +7,7 @@ time is a layer. `trial` checks that the equality does hold for a model at hand.
 """
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -121,9 +122,21 @@ def _cut_config(config: Any, n: int, first: int) -> Any:
     return twin
 
 
+def in_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook, deaf to the passes of other threads: an encoder may serve several at once."""
+    mine = threading.get_ident()
+
+    def hear(*args: Any) -> Any:
+        return hook(*args) if threading.get_ident() == mine else None
+
+    return hear
+
+
 @contextmanager
 def each_state(model: nn.Module, keep: Callable[[Tensor], None]) -> Iterator[None]:
     """While this is open, hand the token vectors of every layer to ``keep`` as ``model`` computes them, layer 0 first.
+
+    Only of passes of this thread.
 
     Args:
         model: a transformers encoder with a list of layers.
@@ -141,8 +154,8 @@ def each_state(model: nn.Module, keep: Callable[[Tensor], None]) -> Iterator[Non
         keep(first_output(output))
 
     layers = layers_of(model)
-    hooks = [layers[0].register_forward_pre_hook(before_first, with_kwargs=True)]
-    hooks += [layer.register_forward_hook(after_layer) for layer in dict.fromkeys(layers)]
+    hooks = [layers[0].register_forward_pre_hook(in_this_thread(before_first), with_kwargs=True)]
+    hooks += [layer.register_forward_hook(in_this_thread(after_layer)) for layer in dict.fromkeys(layers)]
     try:
         yield
     finally:

@@ -140,7 +140,7 @@ def by_cell(loss: Callable[[Sequence[Tensor], Tensor | None], Tensor]) -> Base:
         loss: ``loss(columns, gold)``, 2 or 3 columns (b, d) cut to the cell and gold (b,) or None, gives a scalar.
 
     Raises:
-        ValueError: when it is called, if it gives anything but a scalar.
+        ValueError: when it is called, if it gives anything but a scalar, or one that the columns have no part in.
     """
 
     def base(columns: Sequence[Tensor], gold: Tensor | None, dims: Sequence[int]) -> Tensor:
@@ -149,6 +149,11 @@ def by_cell(loss: Callable[[Sequence[Tensor], Tensor | None], Tensor]) -> Base:
             if not isinstance(value, Tensor) or value.shape != ():
                 given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
                 raise ValueError(f"the base loss gave {given}: it must give a scalar tensor")
+            if columns[0].requires_grad and not value.requires_grad:
+                raise ValueError(
+                    "the base loss gave a number without a gradient: work it out from the columns as tensors, without "
+                    "detach, item or NumPy"
+                )
         return torch.stack(values)  # (K,)
 
     return base

@@ -28,7 +28,7 @@ from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.checkpoints import discard, keep_newest, mark_complete
 from twodmse.training.distributed import gather_rows, whole_gradient
 from twodmse.training.gradcache import cached_step, return_large_blocks
-from twodmse.training.validation import Evaluator
+from twodmse.training.validation import Evaluator, check_scores
 
 CONFIG_FILE = "train_config.json"
 MODEL_FOLDER, BEST_FOLDER = "model", "best"  # of a run
@@ -168,13 +168,9 @@ class CellTrainer(Trainer):
         """What the evaluator says of the encoder as it is now: each score under ``eval_`` and its name.
 
         Raises:
-            ValueError: if the score that says which model is best is not among them.
+            ValueError: as `check_scores`.
         """
-        scores = self.evaluator(self.encoder)
-        if self.config.eval_metric not in scores:
-            raise ValueError(
-                f"the evaluator gave {', '.join(scores)}: eval_metric {self.config.eval_metric!r} is none of them"
-            )
+        scores = check_scores(self.evaluator(self.encoder), self.config.eval_metric, self.state.global_step)
         metrics = {f"{metric_key_prefix}_{name}": float(score) for name, score in scores.items()}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -1,6 +1,8 @@
 """Validation during training: chosen cells scored on a set of pairs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
@@ -28,3 +30,21 @@ def cell_evaluator(pairs: TextSet, encoder: Encoder, cells: Sequence[tuple[int, 
         return {"spearman": chosen.mean()} | {f"spearman_{n}_{d}": score for (n, d), score in chosen.items()}
 
     return evaluate
+
+
+def check_scores(scores: Any, metric: str, step: int) -> Mapping[str, float]:
+    """What an evaluator gave, if the best model can be told by it.
+
+    Raises:
+        ValueError: if it is no dictionary, has no score of that name, or one that is not finite.
+    """
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"the evaluator gave {scores!r}: it must give a dictionary of scores, {metric!r} among them")
+    if metric not in scores:
+        raise ValueError(f"the evaluator gave {', '.join(scores)}: eval_metric {metric!r} is none of them")
+    if not math.isfinite(scores[metric]):
+        raise ValueError(
+            f"the evaluator gave {metric} {scores[metric]} at step {step}: the best model cannot be told by it; "
+            "checkpoints up to here stay"
+        )
+    return scores
