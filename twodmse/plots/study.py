@@ -82,9 +82,10 @@ def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
             vertical line at its best mean below; one with lr 0 was not trained.
         ax: where to draw.
     """
+    points = {model: rows.groupby("lr")[["below", "full"]].mean() for model, rows in curves.items()}
     for place, (model, rows) in enumerate(curves.items()):
-        style = model_style(model, place)
-        means = rows.groupby("lr")[["below", "full"]].mean()
+        style, means = model_style(model, place), points[model]
+        others = np.concatenate([points[other].to_numpy() for other in curves if other != model] or [np.empty((0, 2))])
         if means["full"].isna().all():
             ax.axvline(means["below"].max(), color=style["color"], linestyle=":", label=f"{model}: no full cell")
             continue
@@ -92,8 +93,12 @@ def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
         ax.scatter(rows["below"], rows["full"], color=style["color"], s=8, alpha=0.6, zorder=3)
         for rate, (below, full) in zip(means.index, means.to_numpy(), strict=True):
             if rate:
-                at = {"xytext": (5, 5), "textcoords": "offset points"}
-                ax.annotate(f"{rate:g}", (below, full), fontsize=7, color=style["color"], **at)
+                right, above = (others - (below, full)).T  # to the points of other models
+                crowded = bool(((right > 0) & (right < 2) & (np.abs(above) < 0.6)).any())
+                at = {"xytext": (-5 if crowded else 5, 5), "ha": "right" if crowded else "left"}
+                ax.annotate(
+                    f"{rate:g}", (below, full), textcoords="offset points", fontsize=7, color=style["color"], **at
+                )
     ax.set(xlabel="Spearman x 100, layers below the last, mean of the dims", ylabel="Spearman x 100, full cell")
     ax.margins(0.1)
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
