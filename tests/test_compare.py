@@ -291,6 +291,16 @@ def test_grid_json_is_not_written_over_unasked(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "grid.json"]
 
 
+def test_a_grid_saved_beside_a_model_is_ours_and_one_put_there_is_not(tmp_path):
+    encoder = tiny_encoder(layers=2)
+    write_grid_json(encoder.save(tmp_path / "model"), GRID, "first")
+    encoder.save(tmp_path / "model", overwrite=True)
+    assert not (tmp_path / "model" / "grid.json").exists()
+    (tmp_path / "model" / "grid.json").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds grid\.json, which is not among what twodmse wrote"):
+        encoder.save(tmp_path / "model", overwrite=True)
+
+
 @pytest.mark.parametrize(
     ("grid", "message"),
     [

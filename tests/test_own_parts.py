@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_encoder
+from conftest import LAYERS, sentences, tiny_encoder
 from datasets import Dataset
 from test_training import config, interrupted, weights
 from transformers import EarlyStoppingCallback, TrainerCallback
@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from twodmse import RECIPES, Alignment, Cell, Encoder, Plan, TrainConfig, train
 from twodmse.cli import app
+from twodmse.data.sets import TextSet
 from twodmse.evaluation.grid import pairs_grid
 from twodmse.objectives.objective import BaseLoss, by_cell
 from twodmse.training.runs import train_encoder
@@ -166,6 +167,51 @@ def test_evaluations_that_cannot_be_made_are_refused_before_the_run(triplets, tm
     with pytest.raises(ValueError, match="layer 9"):
         train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=1, eval_cells=[[9, 8]]))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("term", "sampled", "name"),
+    [("grad_norm", {}, "grad_norm"), (1, {}, "1"), ("a", {"a": 7}, "'a'"), ("a", {"loss": 7}, "'loss'")],
+)
+def test_a_plan_whose_names_are_columns_of_the_log_is_refused(triplets, tmp_path, term, sampled, name):
+    def mine(draw):
+        return Plan([Cell(1, 8, 1.0, term)], [], sampled)
+
+    with pytest.raises(ValueError, match=f"a term or a draw of the plan is called .*{name}"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=mine)
+    assert not (tmp_path / "run").exists()
+
+
+def test_draws_of_numpy_are_logged_and_stored(triplets, tmp_path):
+    def mine(draw):
+        layer = np.random.default_rng(draw.step).integers(1, draw.N)
+        return Plan([Cell(layer, 8, 1.0, "a")], [], {"layer": layer})
+
+    run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", steps=2, save_every=1), recipe=mine)
+    drawn = [int(np.random.default_rng(step).integers(1, LAYERS)) for step in range(2)]
+    assert run.history["layer"].tolist() == drawn
+
+
+@pytest.mark.parametrize(
+    ("columns", "gold", "loss", "message"),
+    [
+        (2, None, "angle", "find nothing to compare"),
+        (2, None, "cosent", "find nothing to compare"),
+        (2, 1.0, "auto", "the score 1 in every row"),
+        (2, 0.0, "contrastive", "the score 0 in every row"),
+        (3, None, "angle", None),
+        (2, 1.0, "contrastive", None),
+    ],
+)
+def test_data_that_a_loss_cannot_compare_are_refused(tmp_path, columns, gold, loss, message):
+    rows = tuple(tuple(sentences(8, seed)) for seed in range(columns))
+    texts = TextSet("rows", rows, None if gold is None else np.full(8, gold, dtype=np.float32))
+    settings = config(tmp_path / "run", steps=1, batch_size=4, loss=loss)
+    if message is None:
+        assert train_encoder(tiny_encoder(), texts, settings).history["grad_norm"].iloc[0] > 0
+    else:
+        with pytest.raises(ValueError, match=message):
+            train_encoder(tiny_encoder(), texts, settings)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from twodmse.checked import Count, Text, checked, read_json
 from twodmse.data.reading import read_columns
-from twodmse.files import atomic_file
+from twodmse.files import LISTED, MARK, atomic_file
 from twodmse.version import __version__
 
 GRID_FILE = "grid.json"
@@ -68,7 +68,20 @@ def write_grid_json(
         lines = ",\n".join("    " + json.dumps(cell) for cell in cells)
         head = json.dumps(facts, indent=2)[:-2]  # without the closing brace
         work.write_text(f'{head},\n  "cells": [\n{lines}\n  ]\n}}\n')
+    list_file(path)
     return path
+
+
+def list_file(path: Path) -> None:
+    """Add a file that was written later into a model folder to the list in the folder's mark, if it has one."""
+    mark = path.parent / MARK
+    try:
+        said = json.loads(mark.read_text(encoding="utf-8"))
+        names = sorted({*said[LISTED], path.name})
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    with atomic_file(mark) as work:
+        work.write_text(json.dumps(said | {LISTED: names}, indent=2) + "\n", encoding="utf-8")
 
 
 def read_grid_json(folder: str | Path) -> GridRecord:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,6 +115,30 @@ class BaseLoss:
             raise ValueError(
                 f"a score is {graded[0].item():g}: the in-batch term of labelled pairs takes 0 and 1 alone. Use "
                 "loss='cosent' or 'angle', or 'mix' with a first weight of 0, or turn the scores into labels"
+            )
+
+    def check_compares(self, name: str, columns: int, gold: np.ndarray | None) -> None:
+        """Refuse data on which the loss is 0 whatever the encoder does.
+
+        Args:
+            name: of the data.
+            columns: 2, or 3 for triplets.
+            gold: (P,) scores; None without.
+
+        Raises:
+            ValueError: if there is neither a negative nor a positive pair beside another, nor two different scores.
+        """
+        in_batch = self.contrastive or self.hard
+        if gold is None:
+            if columns == 2 and not in_batch:
+                raise ValueError(
+                    f"{name} has pairs without scores or negatives, among which cosent and angle find nothing to "
+                    "compare: use loss='contrastive', or give scores or negatives"
+                )
+        elif len(set(gold.tolist())) < 2 and not (in_batch and gold.any()):
+            raise ValueError(
+                f"{name} has the score {gold[0]:g} in every row, so there is nothing to compare: give scores that "
+                "differ, or leave them out for loss='contrastive'"
             )
 
     def _ranking(

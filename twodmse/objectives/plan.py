@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from twodmse.objectives.recipes import Recipe
 
+LOGGED = ("step", "epoch", "loss", "lr", "learning_rate", "grad_norm")  # columns that every log has
 TEACHER = -1  # the target of an alignment to a frozen encoder
 
 
@@ -45,6 +46,22 @@ class Plan(NamedTuple):
     def parts(self) -> list[Cell | Alignment]:
         """Its cells, then its alignments."""
         return [*self.cells, *self.alignments]
+
+
+def loggable(plan: Plan) -> Plan:
+    """The plan with its draws as Python's own integers.
+
+    Raises:
+        ValueError: if a term or a draw has the name of another column of the log.
+    """
+    terms = {part.term for part in plan.parts}
+    for name in (*terms, *plan.sampled):
+        if not isinstance(name, str) or name in LOGGED or (name in terms and name in plan.sampled):
+            raise ValueError(
+                f"a term or a draw of the plan is called {name!r}: give it a text that no other term or draw has, and "
+                f"none of {', '.join(LOGGED)}"
+            )
+    return plan._replace(sampled={name: int(drawn) for name, drawn in plan.sampled.items()})
 
 
 class Draw:

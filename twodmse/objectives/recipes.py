@@ -11,7 +11,7 @@ from typing import Any
 
 from twodmse.names import unknown
 from twodmse.objectives.every_cell import cascade, cascade_with_teacher, grid, grid_with_teacher
-from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec, doubling
+from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec, doubling, loggable
 
 BASE_LOSSES = ("auto", "contrastive", "cosent", "angle", "mix")  # of every trained cell, whatever the recipe
 PAIR_WEIGHT = 2.0  # of the preset `grid`, with a teacher: the best found on STS-B validation
@@ -278,14 +278,14 @@ class Recipe:
         """Everything that step ``step`` (0, 1, ...) trains.
 
         Raises:
-            ValueError: if a plan of your own names a cell that the encoder does not have.
+            ValueError: if a plan of your own names a cell that the encoder does not have; and as `loggable`.
         """
         plan = self.spec.plan(Draw(self, step))
         for part in plan.parts:
             if not (0 <= part.layer <= self.num_layers and 1 <= part.dim <= self.dim):
                 has = f"the encoder has layers 0..{self.num_layers} and dims 1..{self.dim}"
                 raise ValueError(f"recipe {self.name!r} names layer {part.layer}, dim {part.dim}: {has}")
-        return plan
+        return loggable(plan)
 
     def cells(self, step: int) -> list[tuple[int, int]]:
         """The cells (layer, dim) that take the base loss at step ``step``, sorted."""

@@ -202,7 +202,8 @@ def base_of(config: TrainConfig, texts: TextSet, own: Base | OwnLoss | None = No
     """The base loss of a run on these data.
 
     Raises:
-        ValueError: for graded scores under an in-batch term, or ``hard_weight`` where there is nothing that it weighs.
+        ValueError: for graded scores under an in-batch term, ``hard_weight`` where there is nothing that it weighs, or
+            data among which the loss finds nothing to compare.
     """
     if own is not None and not isinstance(own, BaseLoss):
         return by_cell(own)
@@ -212,6 +213,7 @@ def base_of(config: TrainConfig, texts: TextSet, own: Base | OwnLoss | None = No
     base = own or BaseLoss.named(config.loss, scored, config.mix, config.scale, config.angle_scale, config.hard_weight)
     if scored:
         base.check_labels(torch.from_numpy(texts.gold))
+    base.check_compares(texts.name, len(texts.columns), texts.gold)
     return base
 
 

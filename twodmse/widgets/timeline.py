@@ -72,17 +72,21 @@ class Replay:
         """First, middle and last step as a figure, and the loss terms."""
         return static.replay_figure(self.grids, self.terms, self.low, self.high)
 
-    def save(self, path: str | Path, seconds: float = 0.8) -> None:
+    def save(self, path: str | Path, seconds: float = 0.8, overwrite: bool = False) -> None:
         """Save the grid over the steps as a GIF that plays by itself, for slides and pages without a kernel.
 
         Args:
             path: of the GIF.
             seconds: that a step stays on the screen.
+            overwrite: replace a file of that name.
+
+        Raises:
+            FileExistsError: if there is one and ``overwrite`` is false.
         """
-        figure, ax = static.replay_frame(self.low, self.high)
-        draw = partial(static.draw_step, ax, self.grids, self.low, self.high)
-        film = FuncAnimation(figure, draw, frames=list(self.grids), init_func=lambda: None)
-        with atomic_file(path) as work:
+        with atomic_file(path, overwrite) as work:
+            figure, ax = static.replay_frame(self.low, self.high)
+            draw = partial(static.draw_step, ax, self.grids, self.low, self.high)
+            film = FuncAnimation(figure, draw, frames=list(self.grids), init_func=lambda: None)
             film.save(work, writer=PillowWriter(fps=1 / seconds))
 
     def _ipython_display_(self) -> None:
