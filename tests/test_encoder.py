@@ -1,5 +1,6 @@
 import copy
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -123,6 +124,11 @@ def test_submodel_owns_its_weights(encoder, texts):
             parameter.zero_()
     np.testing.assert_array_equal(encoder.encode(texts), before)
     assert encoder.num_layers == LAYERS
+
+
+def test_an_encoder_can_be_copied_and_sent_to_another_process(encoder, texts):
+    for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
+        np.testing.assert_array_equal(other.encode(texts, 2, 7), encoder.encode(texts, 2, 7))
 
 
 def test_cut_shares_weights_and_leaves_the_model_whole():

@@ -10,6 +10,8 @@ from filelock import FileLock
 
 from twodmse.config import PRESETS, TrainConfig
 from twodmse.study import run as study
+from twodmse.study.beyond import averages
+from twodmse.study.beyond.averages import EVERY, TRIES, run_averages
 from twodmse.study.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, StudyPlan, Trial, step_bytes, step_flops, trials
 from twodmse.study.run import (
     CELLS,
@@ -173,6 +175,48 @@ def test_a_swept_curve_is_run_at_the_rates_that_validation_picks(plan, tmp_path)
         wanted = {sweep.loc[model, place].idxmax() for place in places}
         assert set(found[RUNS].query("model == @model")["lr"]) == wanted
     assert sweep.loc["own", "full"].isna().all()
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_while_it_was_scored_is_scored(plan, tmp_path, monkeypatch):
+    plan = dataclasses.replace(plan, trials=(Trial("full", 0, {"recipe": "full"}),))
+    monkeypatch.setattr(study, "score", None)
+    with pytest.raises(TypeError):
+        run_study(plan, tmp_path / "out", tmp_path / "work", lambda _: None)
+    monkeypatch.undo()
+    run_study(plan, tmp_path / "out", tmp_path / "work", lambda _: None)
+    run_study(plan, tmp_path / "whole", tmp_path / "work-2", lambda _: None)
+    stopped, whole = (tables(tmp_path / out, CELLS, RUNS) for out in ("out", "whole"))
+    pd.testing.assert_frame_equal(stopped[CELLS], whole[CELLS])
+    assert stopped[RUNS]["steps"].tolist() == [plan.steps]
+    assert stopped[RUNS]["seconds"].isna().all()  # not known any more
+
+
+@pytest.mark.slow
+def test_means_of_weights_are_chosen_on_the_validation_pairs_and_only_the_chosen_one_sees_the_test_sets(
+    plan, tmp_path, monkeypatch
+):
+    grid = {"recipe": "grid", "order_dims": True}
+    points = tuple(Trial("grid", 0, grid | {"lr": rate}, curve=True) for rate in (2e-4, 4e-4))
+    plan, out, said = dataclasses.replace(plan, trials=points, repeated=()), tmp_path / "out", []
+    run_study(plan, out, tmp_path / "work", lambda _: None)
+    run_averages(plan, out, tmp_path / "work", said.append)
+    tries, summary = read(out, TRIES), read(out, SUMMARY).set_index(["run", "split"])
+    validation = tries[tries["split"] == "validation"].set_index("run")
+    assert set(validation.index) == {one.name for one in EVERY}
+    for rate in ("0.0002", "0.0004"):  # the run itself, its coordinates in their order
+        both = validation.loc[f"{rate}, original 0"], summary.loc[(f"grid-lr{rate}-s0", "validation")]
+        np.testing.assert_allclose(*([rows["below"], rows["full"]] for rows in both), atol=1e-3)
+    best = (validation["below"] + validation["full"]).idxmax()
+    assert list(tries[tries["split"] == "test"]["run"]) == [best]
+    assert said[-1] == f"chosen: {best}"
+    before = table_path(out, TRIES).read_bytes()
+    monkeypatch.setattr(averages, "pairs_grid", None)  # nothing is scored twice
+    run_averages(plan, out, tmp_path / "work", said.append)
+    assert table_path(out, TRIES).read_bytes() == before
+    text = averages.tries(out)
+    assert f"Chosen, by the best sum of both: {best}. On the seven test sets it has " in text
+    assert [line.split("|")[1].strip() for line in text.splitlines()[2:11]] == [one.name for one in EVERY]
 
 
 @pytest.mark.slow

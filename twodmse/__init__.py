@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from twodmse.version import __version__
 
 if TYPE_CHECKING:
+    from twodmse.averaging import average
     from twodmse.config import TrainConfig
     from twodmse.data import load_pairs, load_texts
     from twodmse.encoder import Encoder
@@ -23,6 +24,7 @@ HOMES = {
     "Recipe": "objectives",
     "Run": "training",
     "TrainConfig": "config",
+    "average": "averaging",
     "load_pairs": "data",
     "load_texts": "data",
     "register_recipe": "objectives",
@@ -40,6 +42,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "__version__",
+    "average",
     "load_pairs",
     "load_texts",
     "register_recipe",

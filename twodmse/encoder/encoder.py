@@ -49,6 +49,7 @@ class Encoder:
         self.layout = layout._replace(
             max_length=usable_length(model, tokenizer, layout.max_length),
             dim=self.backbone.dim if layout.dim is None else layout.dim,
+            prompts=dict(layout.prompts),  # of its own, and one that can be pickled
         )
         if head is not None and head.in_features != self.backbone.width:
             raise ValueError(f"the linear module takes {head.in_features} coordinates, not {self.backbone.width}")

@@ -12,6 +12,7 @@ from twodmse import plots
 from twodmse.files import atomic_file
 from twodmse.study import pictures
 from twodmse.study.answers import BOOKS
+from twodmse.study.beyond.backbone import FOLDER, NAME, second_backbone
 from twodmse.study.plans import ABLATIONS
 from twodmse.study.results import Study
 from twodmse.study.tables import read, table_path
@@ -171,6 +172,13 @@ PICTURES = [
         pictures.study_speed,
         "08",
         "2DMSE v1, inference time",
+    ),
+    Picture(
+        "second_backbone",
+        f"the grid of each run on a second backbone, {NAME}, 12 x 768",
+        (f"{FOLDER}/study_runs", f"{FOLDER}/study_cells"),
+        second_backbone,
+        "08",
     ),
     Picture(
         "published_grids",

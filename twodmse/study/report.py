@@ -16,6 +16,8 @@ import typer
 
 from twodmse.files import atomic_file
 from twodmse.study import answers, claims
+from twodmse.study.beyond.averages import tries
+from twodmse.study.beyond.backbone import backbone
 from twodmse.study.results import Study
 from twodmse.study.tables import markdown, read
 
@@ -135,6 +137,8 @@ BLOCKS: dict[str, Block] = {
     "coverage": claims.coverage,
     "tradeoff": claims.tradeoff,
     "choices": claims.choices,
+    "tries": tries,
+    "backbone": backbone,
     "precision": claims.precision,
     "paper-plan": claims.paper_plan,
 }

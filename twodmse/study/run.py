@@ -5,6 +5,7 @@ the next run that no other one holds.
 """
 
 import gzip
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,9 @@ from twodmse.files import atomic_file
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.study.plans import StudyPlan, Trial
 from twodmse.study.tables import table_path
+from twodmse.training.folders import check_same_run, is_finished
 from twodmse.training.runs import train_encoder
-from twodmse.training.trainer import wants_bf16
+from twodmse.training.trainer import MODEL_FOLDER, wants_bf16
 
 SWEEP, RUNS, CELLS, DRAWS, KL = ("study_sweep", "study_runs", "study_cells", "study_draws", "study_kl")
 SUMMARY = "study_summary"
@@ -171,7 +173,7 @@ def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: dict
     held_out = load_pairs(plan.validation)
     validation = pairs_grid(encoder, held_out, plan.dims, layers, resamples=0)
     texts = distinct(held_out)[0]
-    facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": plan.steps if seconds else 0}
+    facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": plan.steps if trial.settings else 0}
     for table, rows in {CELLS: cells, DRAWS: draws, KL: layer_kl(encoder, texts)}.items():
         add_rows(table_path(out, table), tagged(rows, facts), work)
     depth = Encoder.load(plan.backbone).num_layers
@@ -198,7 +200,7 @@ def summary_row(split: str, grid: pd.DataFrame, mean_dims: Sequence[int], depth:
 def trained(plan: StudyPlan, trial: Trial, steps: int, work: Path) -> tuple[Encoder, float]:
     """The trial's encoder and the seconds of this call's training; a run that was cut short goes on.
 
-    The untouched backbone, where a trial has no recipe.
+    The untouched backbone, where a trial has no recipe; NaN seconds, where the training had ended before.
     """
     encoder = Encoder.load(plan.backbone)
     if trial.layers is not None:
@@ -209,6 +211,9 @@ def trained(plan: StudyPlan, trial: Trial, steps: int, work: Path) -> tuple[Enco
     settings = plan.settings | trial.settings | {"steps": steps, "seed": trial.seed, "out": str(folder)}
     shared = {"data": plan.data, "backbone": plan.backbone, "batch_size": plan.batch_size}
     config = TrainConfig.from_dict(shared | settings)
+    if is_finished(folder):  # it was stopped while it was scored
+        check_same_run(folder, config)
+        return Encoder.load(folder / MODEL_FOLDER), math.nan
     start = time.perf_counter()
     encoder = train_encoder(encoder, load_texts(plan.data), config, resume=folder.is_dir()).encoder
     seconds = time.perf_counter() - start

@@ -21,7 +21,7 @@ PACKED = ("study_cells", "study_draws")  # the large ones
 
 def table_path(data: Path, name: str) -> Path:
     """Where a table is stored: CSV, packed where it is large."""
-    return data / f"{name}.csv{'.gz' if name in PACKED else ''}"
+    return data / f"{name}.csv{'.gz' if Path(name).name in PACKED else ''}"
 
 
 def read(data: Path, name: str) -> pd.DataFrame:
