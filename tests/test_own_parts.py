@@ -97,14 +97,63 @@ def test_a_plan_that_cannot_be_trained_is_refused_before_the_run(triplets, tmp_p
     def pulled(draw):
         return Plan([], [Alignment(1, 8, -1, 1.0, "scores", 0.05, True, "pull")], {})
 
-    def outside(draw):
-        return Plan([Cell(9, 8, 1.0, "x")], [], {})
-
     with pytest.raises(ValueError, match="recipe 'pulled' aligns to a teacher: name one"):
         train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=pulled)
-    with pytest.raises(ValueError, match="recipe 'outside' names layer 9"):
-        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=outside)
     assert not (tmp_path / "run").exists()
+
+
+CELL, PULL = Cell(2, 8, 1.0, "x"), Alignment(1, 8, 4, 1.0, "scores", 0.05, True, "pull")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, r"recipe 'own' gave NoneType: it must give a Plan"),
+        ([CELL], r"recipe 'own' gave list"),
+        (Plan([(2, 8, 1.0, "x")], [], {}), r"has \(2, 8, 1.0, 'x'\) among its cells: give a list of Cell"),
+        (Plan("x", [], {}), r"has 'x' among its cells"),
+        (Plan([CELL], None, {}), r"has None among its alignments: give a list of Alignment"),
+        (
+            Plan([CELL._replace(layer=9)], [], {}),
+            r"has Cell\(layer=9, .*\): its layer is out of range, the encoder has",
+        ),
+        (Plan([CELL._replace(layer=1.0)], [], {}), "its layer is out of range"),
+        (Plan([CELL._replace(dim=0)], [], {}), "its dim is out of range, the encoder has layers 0..4 and dims 1..32"),
+        (Plan([CELL._replace(weight=float("nan"))], [], {}), "its weight must be a finite number, 0 or more"),
+        (Plan([CELL._replace(weight=-1.0)], [], {}), "its weight must be"),
+        (Plan([CELL._replace(weight="1")], [], {}), "its weight must be"),
+        (Plan([CELL], [PULL._replace(target=5)], {}), r"has Alignment\(.*\): its target is out of range"),
+        (Plan([CELL], [PULL._replace(target=-2)], {}), "its target is out of range"),
+        (
+            Plan([CELL], [PULL._replace(kind="score")], {}),
+            "unknown kind of alignment 'score': .*did you mean 'scores'?",
+        ),
+        (Plan([CELL], [PULL._replace(temperature=0)], {}), "its temperature must be a finite number above 0"),
+        (Plan([CELL], [], {"layer": 2.5}), r"says that it drew layer 2.5: a layer or dim is an integer"),
+    ],
+)
+def test_every_part_of_an_own_plan_is_checked_before_training(given, message, triplets, tmp_path):
+    def own(draw):
+        return given
+
+    with pytest.raises(ValueError, match=message):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=own)
+    assert not (tmp_path / "run").exists()
+
+
+def test_parts_of_an_own_plan_may_come_in_any_collection_and_as_numpys_numbers(triplets, tmp_path):
+    def same(draw):
+        cells = (
+            Cell(np.int64(layer), np.int64(dim), np.float32(weight), term)
+            for layer, dim, weight, term in corner(draw).cells
+        )
+        return Plan(cells, (), {})
+
+    runs = [
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / plan.__name__, steps=2), recipe=plan)
+        for plan in (corner, same)
+    ]
+    assert torch.equal(weights(runs[0].encoder), weights(runs[1].encoder))
 
 
 # ---------------------------------------------------------------- validation

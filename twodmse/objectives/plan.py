@@ -1,10 +1,15 @@
 """What one step trains: its cells, its alignments, the draws it was made from; and what a recipe is."""
 
+import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twodmse.names import unknown
+from twodmse.objectives.alignment import KINDS
 
 if TYPE_CHECKING:
     from twodmse.objectives.recipes import Recipe
@@ -48,20 +53,67 @@ class Plan(NamedTuple):
         return [*self.cells, *self.alignments]
 
 
-def loggable(plan: Plan) -> Plan:
-    """The plan with its draws as Python's own integers.
+def checked_plan(plan: Any, name: str, num_layers: int, dim: int) -> Plan:
+    """What a recipe gave, if it can be trained: its parts in lists, its numbers Python's own.
+
+    Args:
+        plan: what the recipe gave.
+        name: of the recipe.
+        num_layers: N of the encoder.
+        dim: its D.
 
     Raises:
-        ValueError: if a term or a draw has the name of another column of the log.
+        ValueError: if it is no `Plan`, names a cell or target that the encoder does not have or a kind that there is
+            none of, has a weight or temperature that cannot be used, or a term or draw with the name of another column
+            of the log.
     """
-    terms = {part.term for part in plan.parts}
-    for name in (*terms, *plan.sampled):
-        if not isinstance(name, str) or name in LOGGED or (name in terms and name in plan.sampled):
+    if not isinstance(plan, Plan):
+        raise ValueError(f"recipe {name!r} gave {type(plan).__name__}: it must give a Plan")
+    parts = {"cells": _listed(plan.cells), "alignments": _listed(plan.alignments)}
+    for (group, listed), kind in zip(parts.items(), (Cell, Alignment), strict=True):
+        for part in listed:
+            if not isinstance(part, kind):
+                raise ValueError(f"recipe {name!r} has {part!r} among its {group}: give a list of {kind.__name__}")
+            if wrong := _fault(part, num_layers, dim):
+                raise ValueError(f"recipe {name!r} has {part!r}: {wrong}")
+    terms = {part.term for listed in parts.values() for part in listed}
+    for column in (*terms, *plan.sampled):
+        if not isinstance(column, str) or column in LOGGED or (column in terms and column in plan.sampled):
             raise ValueError(
-                f"a term or a draw of the plan is called {name!r}: give it a text that no other term or draw has, and "
+                f"a term or a draw of the plan is called {column!r}: give it a text that no other term or draw has, and "
                 f"none of {', '.join(LOGGED)}"
             )
-    return plan._replace(sampled={name: int(drawn) for name, drawn in plan.sampled.items()})
+    for column, drawn in plan.sampled.items():
+        if not isinstance(drawn, Integral):
+            raise ValueError(f"recipe {name!r} says that it drew {column} {drawn!r}: a layer or dim is an integer")
+    return Plan(parts["cells"], parts["alignments"], {column: int(drawn) for column, drawn in plan.sampled.items()})
+
+
+def _listed(given: Any) -> list[Any]:
+    """The parts of a plan as a list, whatever they came in."""
+    return list(given) if isinstance(given, Iterable) and not isinstance(given, str | Cell | Alignment) else [given]
+
+
+def _fault(part: Cell | Alignment, num_layers: int, dim: int) -> str:
+    """What keeps a part of a plan from being trained in an encoder of N layers and width D; empty if nothing does."""
+    ranges = {"layer": (0, num_layers), "dim": (1, dim), "target": (TEACHER, num_layers)}
+    for number, (least, most) in ranges.items():
+        value = getattr(part, number, least)
+        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
+            return f"its {number} is out of range, the encoder has layers 0..{num_layers} and dims 1..{dim}"
+    if not _finite(part.weight) or part.weight < 0:
+        return "its weight must be a finite number, 0 or more"
+    if isinstance(part, Alignment):
+        if part.kind not in KINDS:
+            return unknown("kind of alignment", part.kind, KINDS)
+        if not _finite(part.temperature) or part.temperature <= 0:
+            return "its temperature must be a finite number above 0"
+    return ""
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is a finite real number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Draw:

@@ -11,7 +11,7 @@ from typing import Any
 
 from twodmse.names import unknown
 from twodmse.objectives.every_cell import cascade, cascade_with_teacher, grid, grid_with_teacher
-from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec, doubling, loggable
+from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec, checked_plan, doubling
 
 BASE_LOSSES = ("auto", "contrastive", "cosent", "angle", "mix")  # of every trained cell, whatever the recipe
 PAIR_WEIGHT = 2.0  # of the preset `grid`, with a teacher: the best found on STS-B validation
@@ -278,14 +278,9 @@ class Recipe:
         """Everything that step ``step`` (0, 1, ...) trains.
 
         Raises:
-            ValueError: if a plan of your own names a cell that the encoder does not have; and as `loggable`.
+            ValueError: for a plan of your own that cannot be trained, as `checked_plan`.
         """
-        plan = self.spec.plan(Draw(self, step))
-        for part in plan.parts:
-            if not (0 <= part.layer <= self.num_layers and 1 <= part.dim <= self.dim):
-                has = f"the encoder has layers 0..{self.num_layers} and dims 1..{self.dim}"
-                raise ValueError(f"recipe {self.name!r} names layer {part.layer}, dim {part.dim}: {has}")
-        return loggable(plan)
+        return checked_plan(self.spec.plan(Draw(self, step)), self.name, self.num_layers, self.dim)
 
     def cells(self, step: int) -> list[tuple[int, int]]:
         """The cells (layer, dim) that take the base loss at step ``step``, sorted."""
