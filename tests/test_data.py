@@ -51,6 +51,15 @@ def test_bad_rows_are_named(tmp_path, change, message):
         load_texts(write(change(SCORED), tmp_path / "bad.csv"))
 
 
+@pytest.mark.parametrize("names", [["negative", "negative_2"], ["negative_1", "negative_2"], ["Negative"]])
+def test_negatives_beyond_the_one_that_is_read_are_not_dropped_without_a_word(names, tmp_path):
+    table = TRIPLETS[["anchor", "positive"]].assign(**dict.fromkeys(names, "red"))
+    with pytest.raises(
+        ValueError, match=f"has the column {names[-1] if 'negative' in names else names[0]}: one negative"
+    ):
+        load_texts(write(table, tmp_path / "t.csv"))
+
+
 def test_unknown_sets_and_sets_without_scores(tmp_path):
     with pytest.raises(ValueError, match=r"unknown data set 'nli': choose one of mini-nli"):
         load_texts("nli")
@@ -157,7 +166,9 @@ def test_the_test_split_of_sick_is_refused_where_it_cannot_be_told(monkeypatch):
             load_pairs("sickr-test")
 
 
-@pytest.mark.parametrize("kind", [pd.DataFrame, Dataset.from_pandas, lambda t: t.to_dict("list")])
+@pytest.mark.parametrize(
+    "kind", [pd.DataFrame, Dataset.from_pandas, lambda t: t.to_dict("list"), lambda t: t.to_dict("records")]
+)
 def test_rows_in_memory_are_read_like_those_of_a_file(kind, tmp_path):
     from_file = load_pairs(write(SCORED, tmp_path / "s.csv"))
     here = as_texts(kind(SCORED), "mine")
@@ -173,6 +184,14 @@ def test_rows_in_memory_are_read_like_those_of_a_file(kind, tmp_path):
     [
         ("mini-nli", None, "mine is a str: give a TextSet, one split of a Dataset, or a DataFrame"),
         (DatasetDict(train=Dataset.from_pandas(SCORED)), None, "mine is a DatasetDict"),
+        ([("a man", "a dog")], None, "mine is a list"),
+        (
+            [{"anchor": "a man", "positive": "a dog"}, {"anchor": "a cat"}],
+            None,
+            "mine, row 2 has not the names of row 1",
+        ),
+        ({"anchor": "man", "positive": "dog"}, None, "mine, column anchor is one text, 'man': give a list of texts"),
+        (pd.concat([SCORED, SCORED], axis=1), None, "mine has two columns named 'sentence1': rename one of them"),
         (SCORED.assign(score=None), None, "mine, row 1, column score is None"),
         (SCORED, {"anchor": "sentence1"}, "mine has the columns sentence1, sentence2, score: anchor=sentence1 names"),
         (SCORED, {"sentence1": "first"}, "one of anchor, positive, negative, sentence1, sentence2, score"),

@@ -16,9 +16,9 @@ RELATED = 0.5  # cosine of two encoders' matrices above which they can come from
 def average(encoders: Sequence[Encoder], shares: Sequence[float] | None = None) -> Encoder:
     """The encoder whose weights are the weighted mean of those of several encoders trained from one start.
 
-    Two trainings of one start often meet in the middle: a mean over runs is a model soup, one with the start itself
+    Trainings of one start often meet in the middle: a mean over runs is a model soup, one with the start itself
     draws a tuned model back to what it was. Encoders that were not trained from the same weights have no mean that
-    means anything; neither have those of which one had its coordinates reordered (``order_dims``, as the preset `grid`).
+    means anything; neither have those of which one had its coordinates reordered (``order_dims``).
 
     Args:
         encoders: of the same shape, from one start; they stay as they are.

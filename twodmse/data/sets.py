@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from twodmse.data.corpus import mini_nli, mini_sts
+from twodmse.data.memory import columns_at_hand, columns_of
 from twodmse.data.reading import READERS, Columns, read_columns
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def as_texts(rows: Any, name: str = "own", columns: Mapping[str, str] | None = N
     """Rows at hand as a data set.
 
     Args:
-        rows: a TextSet, a Dataset of `datasets`, a DataFrame, or a dictionary of columns, named as in `load_texts`.
+        rows: a TextSet, a Dataset of `datasets`, a DataFrame, a dictionary of columns named as in `load_texts`, or a
+            list of dictionaries, one a row.
         name: what to call it.
         columns: its own name of a column -> that of `load_texts`.
 
@@ -147,10 +149,7 @@ def as_texts(rows: Any, name: str = "own", columns: Mapping[str, str] | None = N
     """
     if isinstance(rows, TextSet):
         return rows
-    names = getattr(rows, "column_names", getattr(rows, "columns", rows))
-    if isinstance(rows, str) or not hasattr(rows, "__getitem__") or (names is not rows and isinstance(names, dict)):
-        raise ValueError(f"{name} is a {type(rows).__name__}: give a TextSet, one split of a Dataset, or a DataFrame")
-    table, new_names = {str(column): list(rows[column]) for column in names}, columns or {}
+    table, new_names = columns_at_hand(rows, name), columns or {}
     for old, new in new_names.items():
         if old not in table or new not in (*TRIPLET, *SCORED):
             raise ValueError(
@@ -164,11 +163,6 @@ def distinct(texts: TextSet) -> tuple[list[str], *tuple[list[int], ...]]:
     """The n different texts of a set, and for each of its columns the numbers among them of its texts, row by row."""
     place = {text: i for i, text in enumerate(dict.fromkeys(chain.from_iterable(texts.columns)))}
     return list(place), *([place[text] for text in column] for column in texts.columns)
-
-
-def columns_of(rows: list[dict[str, Any]]) -> Columns:
-    """Rows as columns; all have the names of the first."""
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def load_pairs(
@@ -259,6 +253,12 @@ def check_rows(name: str, table: Columns) -> TextSet:
         raise ValueError(
             f"{name} has the columns anchor, positive and {scores[0]}: every pair of anchor and positive is taken as a "
             f"paraphrase; drop {scores[0]}, or name the columns {', '.join(SCORED)} to train on the scores"
+        )
+    more = [column for column in table if column not in layout and column.strip().lower().startswith("negative")]
+    if layout is not SCORED and more:
+        raise ValueError(
+            f"{name} has the column {more[0]}: one negative a row is read, from the column negative; drop the "
+            "others, or give each a row of its own with the same anchor and positive"
         )
     if len(table[layout[0]]) == 0:
         raise ValueError(f"{name} has no rows")

@@ -80,8 +80,8 @@ def checked_plan(plan: Any, name: str, num_layers: int, dim: int) -> Plan:
     for column in (*terms, *plan.sampled):
         if not isinstance(column, str) or column in LOGGED or (column in terms and column in plan.sampled):
             raise ValueError(
-                f"a term or a draw of the plan is called {column!r}: give it a text that no other term or draw has, and "
-                f"none of {', '.join(LOGGED)}"
+                f"a term or a draw of the plan is called {column!r}: give it a text that no other term or draw has, "
+                f"and none of {', '.join(LOGGED)}"
             )
     for column, drawn in plan.sampled.items():
         if not isinstance(drawn, Integral):

@@ -175,8 +175,8 @@ PICTURES = [
     ),
     Picture(
         "second_backbone",
-        f"the grid of each run on a second backbone, {NAME}, 12 x 768",
-        (f"{FOLDER}/study_runs", f"{FOLDER}/study_cells"),
+        f"the grid of each run on a second backbone, {NAME}, 12 x 768, beside the first before training",
+        (*STUDY, f"{FOLDER}/study_runs", f"{FOLDER}/study_cells"),
         second_backbone,
         "08",
     ),

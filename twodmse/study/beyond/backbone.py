@@ -24,8 +24,11 @@ def grids(data: Path) -> dict[str, pd.DataFrame]:
 
 
 def second_backbone(data: Path) -> Figure:
-    """The layer x dim grid of every run on the second backbone, mean of the seven sets."""
-    return plots.heatmap_rows(grids(data), f"{NAME}: Spearman x 100, mean of seven STS test sets", across=2)[0].figure
+    """The layer x dim grid of every run on the second backbone, after that of the first before training."""
+    panels = {f"all-MiniLM-L6-v2, {UNTOUCHED}": Study.read(data).grid(UNTOUCHED, MEAN_DIMS)}
+    panels |= {f"{NAME}, {run}": grid for run, grid in grids(data).items()}
+    title = "A second backbone: Spearman x 100, mean of seven STS test sets"
+    return plots.heatmap_rows(panels, title, across=min(3, len(panels)))[0].figure
 
 
 def backbone(data: Path) -> str:
