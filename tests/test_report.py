@@ -7,6 +7,7 @@ import pytest
 from conftest import run_app
 
 from twodmse.quickstart import LEARNING_RATES, RATES, settings
+from twodmse.study.beyond.backbone import backbone
 from twodmse.study.figures import draw_figures
 from twodmse.study.report import fill, loose_numbers
 from twodmse.study.tables import markdown
@@ -42,6 +43,15 @@ def test_pictures_are_those_of_the_tables(tmp_path):
     assert {path.name: path.read_bytes() for path in draw_figures(tmp_path, DATA)} == before
     stored = {path.name for path in (ROOT / "figures").iterdir() if path.is_file()} - {"CLAIMS.md"}
     assert stored == set(before), "run `make figures`"
+
+
+def test_the_second_backbone_stands_beside_the_first_at_the_same_share_of_its_layers(tmp_path):
+    cells = pd.read_csv(DATA / "mpnet" / "study_cells.csv.gz").query("model == 'untouched' and layer == 6")
+    dims = cells["dim"].isin([16, 32, 64, 128, 256, 512, 768])
+    scores = cells.query("dim == 768")["spearman"].mean(), cells[dims]["spearman"].mean()
+    row = next(line for line in backbone(DATA).splitlines() if line.startswith("| 3 of 6, 6 of 12"))
+    assert row.endswith(f"| {scores[0]:.2f} | {scores[1]:.2f} |")
+    assert backbone(tmp_path) == "No run on all-mpnet-base-v2 is stored: not tested here."
 
 
 def test_the_command_draws_and_names_a_missing_table(tmp_path):
