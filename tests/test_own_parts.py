@@ -210,11 +210,25 @@ def test_transformers_own_callback_stops_early(triplets, tmp_path):
     assert run.history["step"].tolist() == [1, 2, 3]
 
 
+@pytest.mark.parametrize("name", ["step", "epoch", 3])
+def test_a_score_may_not_hide_a_column_of_the_table(name, triplets, tmp_path):
+    run = config(tmp_path / "run", eval_every=1, eval_metric="mine")
+    with pytest.raises(ValueError, match=f"the evaluator calls a score {name!r}: give it a text that is neither"):
+        train_encoder(tiny_encoder(), triplets, run, evaluator=lambda encoder: {"mine": 1.0, name: 2.0})
+
+
 def test_evaluations_that_cannot_be_made_are_refused_before_the_run(triplets, tmp_path):
     with pytest.raises(ValueError, match="an evaluator was given and eval_every is 0"):
         train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), evaluator=lambda encoder: {})
     with pytest.raises(ValueError, match="layer 9"):
         train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=1, eval_cells=[[9, 8]]))
+    for callbacks, message in (
+        (EarlyStoppingCallback(), "callbacks is a EarlyStoppingCallback: give a list"),
+        ([print], "among the callbacks is no transformers.TrainerCallback"),
+        ([EarlyStoppingCallback()], "EarlyStoppingCallback looks at evaluations, and eval_every is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), callbacks=callbacks)
     assert not (tmp_path / "run").exists()
 
 

@@ -12,6 +12,7 @@ from transformers import T5Config, T5EncoderModel
 from twodmse import Encoder
 from twodmse.encoder import hub
 from twodmse.encoder.storage import Layout
+from twodmse.evaluation.grid import check_grid
 
 LONG = " ".join(["dog cat"] * 60)
 ST = "sentence_transformers.models."
@@ -427,3 +428,27 @@ def test_a_model_of_ours_saved_again_by_sentence_transformers_keeps_length_promp
     texts = ["a man eats", "two red cat not small " * 9]
     for options in ({}, {"prompt_name": "passage"}, {"prompt": ""}):
         np.testing.assert_allclose(again.encode(texts, **options), ours.encode(texts, **options), atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [3, "3", 2.5, np.int64(2)])
+def test_one_number_where_several_are_due_is_refused(layers):
+    with pytest.raises(ValueError, match="layers is .*: give a list of integers"):
+        tiny_encoder().states(["a man"], layers=layers)
+    with pytest.raises(ValueError, match="dims is .*: give a list of integers"):
+        check_grid(tiny_encoder(), None, layers)
+
+
+def test_numpys_numbers_are_numbers():
+    encoder = tiny_encoder()
+    np.testing.assert_array_equal(
+        encoder.states(["a man"], layers=np.arange(3)), encoder.states(["a man"], layers=[0, 1, 2])
+    )
+    assert check_grid(encoder, np.arange(3), np.array([8, 16])) == ([0, 1, 2], [8, 16])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, "float16", np.float32])
+def test_a_dtype_that_weights_cannot_have_is_refused(dtype, tmp_path):
+    with pytest.raises(ValueError, match="dtype is .*: give one of torch.float32"):
+        tiny_encoder().to(dtype=dtype)
+    with pytest.raises(ValueError, match="dtype is .*: give one of torch.float32"):
+        Encoder.load(tmp_path, dtype=dtype)

@@ -14,7 +14,9 @@ from transformers import BatchEncoding
 
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
-from twodmse.encoder.loading import check_number, found_device, load_parts, quiet_transformers, usable_length
+from twodmse.encoder.loading import (
+    check_dtype, check_number, found_device, layers_wanted, load_parts, quiet_transformers, usable_length,
+)  # fmt: skip
 from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_texts, normalise, padded, prompt_of, read_layers
 from twodmse.encoder.settings import read_folder
 from twodmse.encoder.storage import Layout, save_tokenizer, write_layout
@@ -84,6 +86,7 @@ class Encoder:
             ValueError: if the model is damaged, or of a kind that cannot be cut in depth, or asks for what twodmse
                 does not do.
         """
+        check_dtype(dtype)
         layout, weights, head = read_folder(resolve(str(name)))
         layout = layout._replace(pooling=pooling or layout.pooling)
         layout = layout if max_length is None else layout._replace(max_length=max_length)
@@ -102,7 +105,8 @@ class Encoder:
         )
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Encoder":
-        """Move the weights to a device, or turn them into another dtype, in place; returns the encoder itself."""
+        """Move the weights to a device, or into another dtype, in place; returns the encoder itself."""
+        check_dtype(dtype)
         self.backbone.to(device=device, dtype=dtype)
         self.dtype = self.dtype if dtype is None else dtype
         return self
@@ -166,18 +170,16 @@ class Encoder:
             ValueError: for an empty list, an item that is not a text or holds none (the item is named), a layer out of
                 range, a batch size below 1, or vectors that are no numbers.
         """
-        layers = list(range(self.num_layers + 1) if layers is None else layers)
-        for layer in layers:
-            check_number("layer", layer, 0, self.num_layers)
+        layers = layers_wanted(layers, self.num_layers)
         wanted = sorted(set(layers))
-        listed = as_texts([texts] if isinstance(texts, str) else texts)
-        out = np.empty((len(wanted), len(listed), self.dim), dtype=np.float32)
+        given = as_texts([texts] if isinstance(texts, str) else texts)
+        out = np.empty((len(wanted), len(given), self.dim), dtype=np.float32)
 
         def keep(rows: np.ndarray, states: np.ndarray) -> None:
             out[:, rows] = states[..., : self.dim]
 
         if wanted:
-            read_layers(self, wanted, listed, keep, batch_size, progress, prompt_of(self.layout, prompt, prompt_name))
+            read_layers(self, wanted, given, keep, batch_size, progress, prompt_of(self.layout, prompt, prompt_name))
         out = out if layers == wanted else out[[wanted.index(layer) for layer in layers]]
         return out[:, 0] if isinstance(texts, str) else out
 

@@ -213,3 +213,36 @@ def check_number(word: str, value: Any, least: int, most: int) -> None:
     """Raise a ValueError that names a number out of its range."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
         raise ValueError(f"{word} {value!r} is out of range: this encoder has {word}s {least}..{most}")
+
+
+def listed(word: str, values: Any) -> list[Any]:
+    """Several layers or dims as a list, whatever they came in.
+
+    Raises:
+        ValueError: if it is one number, or a text.
+    """
+    try:
+        found = None if isinstance(values, str | bytes) else list(values)
+    except TypeError:  # one number
+        found = None
+    if found is None:
+        raise ValueError(f"{word}s is {values!r}: give a list of integers")
+    return found
+
+
+def layers_wanted(layers: Any, num_layers: int) -> list[int]:
+    """The wanted layers as integers, in their order; None is 0..N.
+
+    Raises:
+        ValueError: if they are no list, or one is out of range.
+    """
+    wanted = listed("layer", range(num_layers + 1) if layers is None else layers)
+    for layer in wanted:
+        check_number("layer", layer, 0, num_layers)
+    return [int(layer) for layer in wanted]
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raise a ValueError for a dtype that weights cannot have."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype is {dtype!r}: give one of torch.float32, torch.float16 and torch.bfloat16")

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy.stats import rankdata
 
 from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, distinct, load_pairs, scored
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.loading import listed
 from twodmse.objectives.recipes import doubling
 
 RESAMPLES, MOST_RESAMPLES = 1000, 100_000
@@ -96,8 +98,8 @@ def check_grid(
     Raises:
         ValueError: for a layer outside 0..N, a dim outside 1..D, or none of either.
     """
-    wanted_layers = sorted(set(range(1, encoder.num_layers + 1) if layers is None else layers))
-    wanted_dims = sorted(set(default_dims(encoder.dim) if dims is None else dims))
+    wanted_layers = set(listed("layer", range(1, encoder.num_layers + 1) if layers is None else layers))
+    wanted_dims = set(listed("dim", default_dims(encoder.dim) if dims is None else dims))
     if not wanted_layers or not wanted_dims:
         raise ValueError("no cell to score: give at least one layer and one dim")
     for dim in wanted_dims:
@@ -105,7 +107,7 @@ def check_grid(
     for layer in wanted_layers:
         if layer != 0:
             encoder.check_cell(layer, None)
-    return wanted_layers, wanted_dims
+    return sorted(map(int, wanted_layers)), sorted(map(int, wanted_dims))
 
 
 def default_dims(dim: int) -> list[int]:
@@ -237,8 +239,8 @@ def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
     Raises:
         ValueError: for fewer resamples than 0, or more than `MOST_RESAMPLES`.
     """
-    if not 0 <= resamples <= MOST_RESAMPLES:
-        raise ValueError(f"resamples is {resamples}: it must be 0 to {MOST_RESAMPLES}")
+    if isinstance(resamples, bool) or not isinstance(resamples, Integral) or not 0 <= resamples <= MOST_RESAMPLES:
+        raise ValueError(f"resamples is {resamples!r}: it must be a whole number, 0 to {MOST_RESAMPLES}")
     rng = np.random.default_rng((zlib.crc32(name.encode()), pairs))
     counts = np.empty((resamples, pairs), dtype=np.float32)
     for row in counts:

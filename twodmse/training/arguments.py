@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from twodmse.config import TrainConfig
@@ -97,6 +98,24 @@ def usable_precision(encoder: Encoder, precision: str) -> str:
 def wants_fp16(precision: str, device: str) -> bool:
     """Whether to train under float16 autocast with scaled losses: ``auto`` does so on a GPU without bfloat16, a T4."""
     return precision == "auto" and device == "cuda" and not wants_bf16(precision, on_cpu=False)
+
+
+def check_callbacks(callbacks: Any, config: TrainConfig) -> None:
+    """Refuse what cannot be called back.
+
+    Raises:
+        ValueError: for no list of transformers' callbacks, or early stopping where nothing is evaluated.
+    """
+    if isinstance(callbacks, str) or not isinstance(callbacks, Sequence):
+        raise ValueError(f"callbacks is a {type(callbacks).__name__}: give a list of transformers' callbacks")
+    for callback in callbacks:
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, TrainerCallback):
+            raise ValueError(f"{callback!r} among the callbacks is no transformers.TrainerCallback")
+        if issubclass(kind, EarlyStoppingCallback) and not config.eval_every:
+            raise ValueError(
+                "EarlyStoppingCallback looks at evaluations, and eval_every is 0: say after how many steps"
+            )
 
 
 def check_loggers(names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from twodmse.names import OWN
 from twodmse.objectives.objective import Base, BaseLoss, by_cell
 from twodmse.objectives.plan import TEACHER, PlanOf
 from twodmse.objectives.recipes import Recipe
-from twodmse.training.arguments import check_loggers
+from twodmse.training.arguments import check_callbacks, check_loggers
 from twodmse.training.batches import DistinctBatches
 from twodmse.training.checkpoints import last_complete, step_of
 from twodmse.training.distributed import is_first
@@ -149,6 +149,7 @@ def _train(
             history, evaluations = (read_table(path) for path in tables_of(folder))
             return Run(Encoder.load(folder / MODEL_FOLDER), history, folder, evaluations)
     check_loggers(config.report_to)
+    check_callbacks(callbacks, config)
     teacher = Encoder.load(config.teacher) if config.teacher is not None else None
     set_dropout(encoder.backbone, config.dropout)
     recipe = recipe_of(config, encoder, teacher, plan)

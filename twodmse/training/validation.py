@@ -36,10 +36,13 @@ def check_scores(scores: Any, metric: str, step: int) -> Mapping[str, float]:
     """What an evaluator gave, if the best model can be told by it.
 
     Raises:
-        ValueError: if it is no dictionary, has no score of that name, or one that is not finite.
+        ValueError: if it is no dictionary, has a score of a name that the table has already, has none of that name,
+            or one that is not finite.
     """
     if not isinstance(scores, Mapping):
         raise ValueError(f"the evaluator gave {scores!r}: it must give a dictionary of scores, {metric!r} among them")
+    if taken := [name for name in scores if not isinstance(name, str) or name in ("step", "epoch")]:
+        raise ValueError(f"the evaluator calls a score {taken[0]!r}: give it a text that is neither step nor epoch")
     if metric not in scores:
         raise ValueError(f"the evaluator gave {', '.join(scores)}: eval_metric {metric!r} is none of them")
     if not math.isfinite(scores[metric]):
