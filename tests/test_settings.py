@@ -432,9 +432,9 @@ def test_a_model_of_ours_saved_again_by_sentence_transformers_keeps_length_promp
 
 @pytest.mark.parametrize("layers", [3, "3", 2.5, np.int64(2)])
 def test_one_number_where_several_are_due_is_refused(layers):
-    with pytest.raises(ValueError, match="layers is .*: give a list of integers"):
+    with pytest.raises(ValueError, match=r"layers is .*: give a list of integers"):
         tiny_encoder().states(["a man"], layers=layers)
-    with pytest.raises(ValueError, match="dims is .*: give a list of integers"):
+    with pytest.raises(ValueError, match=r"dims is .*: give a list of integers"):
         check_grid(tiny_encoder(), None, layers)
 
 
@@ -448,7 +448,7 @@ def test_numpys_numbers_are_numbers():
 
 @pytest.mark.parametrize("dtype", [torch.int64, "float16", np.float32])
 def test_a_dtype_that_weights_cannot_have_is_refused(dtype, tmp_path):
-    with pytest.raises(ValueError, match="dtype is .*: give one of torch.float32"):
+    with pytest.raises(ValueError, match=r"dtype is .*: give one of torch.float32"):
         tiny_encoder().to(dtype=dtype)
-    with pytest.raises(ValueError, match="dtype is .*: give one of torch.float32"):
+    with pytest.raises(ValueError, match=r"dtype is .*: give one of torch.float32"):
         Encoder.load(tmp_path, dtype=dtype)

@@ -15,7 +15,13 @@ from transformers import BatchEncoding
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
 from twodmse.encoder.loading import (
-    check_dtype, check_number, found_device, layers_wanted, load_parts, quiet_transformers, usable_length,
+    check_dtype,
+    check_number,
+    found_device,
+    layers_wanted,
+    load_parts,
+    quiet_transformers,
+    usable_length,
 )  # fmt: skip
 from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_texts, normalise, padded, prompt_of, read_layers
 from twodmse.encoder.settings import read_folder

@@ -98,8 +98,8 @@ def _fault(part: Cell | Alignment, num_layers: int, dim: int) -> str:
     """What keeps a part of a plan from being trained in an encoder of N layers and width D; empty if nothing does."""
     ranges = {"layer": (0, num_layers), "dim": (1, dim), "target": (TEACHER, num_layers)}
     for number, (least, most) in ranges.items():
-        value = getattr(part, number, least)
-        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
+        value: Any = getattr(part, number, least)
+        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
             return f"its {number} is out of range, the encoder has layers 0..{num_layers} and dims 1..{dim}"
     if not _finite(part.weight) or part.weight < 0:
         return "its weight must be a finite number, 0 or more"
