@@ -632,3 +632,55 @@ def test_a_replay_is_saved_as_a_gif_of_one_frame_a_step(tmp_path):
     with Image.open(tmp_path / "replay.gif") as film:
         assert film.n_frames == 3
         assert film.info["duration"] == 500
+
+
+# ---------------------------------------------------------------- what a reader may give instead
+
+
+def scored_pairs():
+    return TextSet("few", (tuple(sentences(6)), tuple(sentences(6, seed=1))), np.arange(6.0))
+
+
+@pytest.mark.parametrize("models", [["a"], "bundled", None, {"a": "bundled"}, pd.DataFrame({"a": [1]})])
+def test_what_are_no_encoders_by_name_is_refused(models):
+    for view in (
+        lambda: TwoSentences(models, "a man", "a dog"),
+        lambda: Grid(models, scored_pairs()),
+        lambda: SideBySide(models, "a man", "a dog"),
+    ):
+        with pytest.raises(ValueError, match="give a dictionary of encoders by name, or one encoder"):
+            view()
+
+
+def test_one_encoder_alone_and_pairs_of_any_kind_are_taken():
+    encoder, pairs = tiny_encoder(), scored_pairs()
+    table = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
+    assert list(Scatter(encoder, table).points(2, 8)) == ["model"]
+    np.testing.assert_array_equal(
+        Scatter(encoder, table).points(2, 8)["model"], Scatter({"a": encoder}, pairs).points(2, 8)["a"]
+    )
+
+
+def test_texts_and_numbers_that_are_none_are_refused():
+    models = {"a": tiny_encoder()}
+    with pytest.raises(ValueError, match="texts must be a list of texts, not one text"):
+        Ranking(models, "a man", "a dog")
+    with pytest.raises(ValueError, match="texts is empty"):
+        Ranking(models, "a man", [])
+    with pytest.raises(ValueError, match="texts must be a list"):
+        TextMap(models, "abc")
+    for count in (0, -1, 2.5, True):
+        with pytest.raises(ValueError, match=f"worst is {count}: give a whole number from 1 up"):
+            Grid(models, scored_pairs(), worst=count)
+        with pytest.raises(ValueError, match=f"count is {count}: give a whole number from 1 up"):
+            WhyFlip(models, "a man", "a dog", count=count)
+    with pytest.raises(ValueError, match="smooth is 0: give a whole number from 1 up"):
+        cells.smoothed_terms(pd.DataFrame({"step": [1], "base": [2.0]}), 0)
+    grid = Grid(models, scored_pairs())
+    with pytest.raises(ValueError, match="layer 9 is out of range"):
+        grid.choose(9, 8)
+
+
+def test_groups_of_a_map_may_be_numbers():
+    view = TextMap({"a": tiny_encoder()}, ["a man", "a dog", "red house", "blue park"], [1, 1, 2, 2])
+    assert view.groups == ["1", "1", "2", "2"]

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,22 +17,42 @@ from twodmse.evaluation.grid import cell_cosines, rank_correlation
 NOT_TERMS = ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")  # columns of a history that are no terms
 
 
+def named(models: Any) -> dict[str, Encoder]:
+    """The models of a widget by name; one encoder alone is called by its own.
+
+    Raises:
+        ValueError: for anything else than encoders.
+    """
+    models = {models.name or "model": models} if isinstance(models, Encoder) else models
+    if not isinstance(models, Mapping) or not all(isinstance(encoder, Encoder) for encoder in models.values()):
+        raise ValueError(f"models is {str(models)[:80]!r}: give a dictionary of encoders by name, or one encoder")
+    return {str(name): encoder for name, encoder in models.items()}
+
+
+def check_count(word: str, value: Any) -> int:
+    """A number of things to show, from 1 up; a ValueError says which it is if it is none."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{word} is {value!r}: give a whole number from 1 up")
+    return int(value)
+
+
 class StatesOf:
     """States of texts under several models; a text is encoded once a model, however often it is asked for.
 
     Args:
-        models: name -> encoder.
+        models: name -> encoder, or one encoder.
 
     Raises:
         ValueError: if there is no model, or they differ in their numbers of layers or dims.
     """
 
-    def __init__(self, models: Mapping[str, Encoder]) -> None:
+    def __init__(self, models: Mapping[str, Encoder] | Encoder) -> None:
+        models = named(models)
         shapes = {name: (encoder.num_layers, encoder.dim) for name, encoder in models.items()}
         if len(set(shapes.values())) != 1:
             told = ", ".join(f"{name}: {n} layers x {d} dims" for name, (n, d) in shapes.items()) or "none"
             raise ValueError(f"the models must share one grid of layers and dims, and there must be one: got {told}")
-        self.models = dict(models)
+        self.models = models
         self.num_layers, self.dim = next(iter(shapes.values()))
         self.known: dict[str, np.ndarray] = {}  # text -> (M, N+1, D)
 
@@ -184,8 +206,9 @@ def smoothed_terms(history: pd.DataFrame, smooth: int) -> pd.DataFrame:
         smooth: rows of the mean.
 
     Raises:
-        ValueError: if it has no column ``step``, or no term.
+        ValueError: if it has no column ``step``, or no term, or for fewer rows than one.
     """
+    check_count("smooth", smooth)
     names = [column for column in history if column not in NOT_TERMS]
     if "step" not in history or not names:
         raise ValueError("cannot replay this history: it needs a column 'step' and one column a loss term")

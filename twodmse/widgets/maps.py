@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import as_texts
 from twodmse.probes import maps
 from twodmse.widgets import drawing
 from twodmse.widgets.views import CellView
@@ -33,6 +34,8 @@ class TextMap(CellView):
         layer: int | None = None,
         dim: int | None = None,
     ) -> None:
+        texts = as_texts(texts)
+        groups = groups if groups is None else [str(group) for group in groups]
         if groups is not None and len(groups) != len(texts):
             raise ValueError(f"there are {len(groups)} groups for {len(texts)} texts: give one a text, or none")
         super().__init__(models, layer, dim)

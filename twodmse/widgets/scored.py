@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from twodmse.data.sets import TextSet, distinct
+from twodmse.data.sets import TextSet, as_texts, distinct
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import cell_cosines, check_grid, column_ranks, gold_ranks, rank_correlation
 from twodmse.evaluation.quantise import vector_bytes
@@ -27,7 +27,7 @@ class Scatter(CellView):
         models: as `CellView`.
         layer: as `CellView`.
         dim: as `CellView`.
-        pairs: scored pairs, as `load_pairs` gives them.
+        pairs: scored pairs, as `load_pairs` gives them, or as `as_texts` takes them.
 
     Raises:
         ValueError: as `CellView`, and if the pairs have no scores, or all the same one.
@@ -36,6 +36,7 @@ class Scatter(CellView):
     def __init__(
         self, models: Mapping[str, Encoder], pairs: TextSet, layer: int | None = None, dim: int | None = None
     ) -> None:
+        pairs = as_texts(pairs, "pairs")
         if pairs.gold is None:
             raise ValueError(f"{pairs.name} has no scores: a scatter needs scored pairs, for example mini-sts")
         gold_ranks(pairs)  # refuses scores that are all the same
@@ -105,8 +106,9 @@ class Grid(Scatter):
         dim: int | None = None,
         worst: int = 5,
     ) -> None:
-        self.worst = worst
-        self.shown_layers, self.shown_dims = check_grid(next(iter(models.values())), None, dims)
+        self.worst = cells.check_count("worst", worst)
+        first = next(iter(cells.StatesOf(models).models.values()))
+        self.shown_layers, self.shown_dims = check_grid(first, None, dims)
         super().__init__(models, pairs, layer, dim)
 
     def controls(self) -> widgets.Widget:
@@ -123,8 +125,12 @@ class Grid(Scatter):
         return widgets.VBox([row, super().controls()])
 
     def choose(self, layer: int, dim: int) -> None:
-        """Go to a cell."""
-        self.layer.value, self.dim.value = layer, dim
+        """Go to a cell.
+
+        Raises:
+            ValueError: for a layer or dim out of range.
+        """
+        self.layer.value, self.dim.value = self.first_model.check_cell(layer, dim)
 
     def mark(self) -> None:
         """Frame the chosen cell in every grid."""

@@ -40,6 +40,7 @@ class SideBySide:
         depth: float = 1.0,
         width: float = 1.0,
     ) -> None:
+        models = cells.named(models)
         if not models:
             raise ValueError("there must be at least one model: give name -> encoder")
         for word, share in (("depth", depth), ("width", width)):

@@ -15,6 +15,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import as_texts
 from twodmse.probes.shares import unknown_texts
 from twodmse.widgets import cells, drawing, static
 from twodmse.widgets.controls import HALF, WIDE, log_slider, number_box, slider, text_box
@@ -24,7 +25,7 @@ class CellView(ABC):
     """A layer slider and a dim slider over a picture that follows them.
 
     Args:
-        models: name -> encoder, one or more of one shape; shown side by side.
+        models: name -> encoder, one or more of one shape, shown side by side; or one encoder.
         layer: the cell to start at; None means the largest.
         dim: the cell to start at; None means the largest.
 
@@ -32,9 +33,11 @@ class CellView(ABC):
         ValueError: if the models differ in shape, or the layer or dim is out of range.
     """
 
-    def __init__(self, models: Mapping[str, Encoder], layer: int | None = None, dim: int | None = None) -> None:
+    def __init__(
+        self, models: Mapping[str, Encoder] | Encoder, layer: int | None = None, dim: int | None = None
+    ) -> None:
         self.states_of = cells.StatesOf(models)
-        layer, dim = next(iter(models.values())).check_cell(layer, dim)
+        layer, dim = self.first_model.check_cell(layer, dim)
         self.layer = slider("layer", layer, self.states_of.num_layers)
         self.dim = number_box("dim", dim, self.states_of.dim)
         self.dim_slider = log_slider("dim", self.dim)
@@ -42,6 +45,11 @@ class CellView(ABC):
         self.picture = widgets.HTML(layout=widgets.Layout(**WIDE))
         for control in (self.layer, self.dim):
             control.observe(self.redraw, names="value")
+
+    @property
+    def first_model(self) -> Encoder:
+        """The first of the models: all have its shape."""
+        return next(iter(self.states_of.models.values()))
 
     @property
     def cell(self) -> tuple[int, int]:
@@ -186,7 +194,7 @@ class Ranking(CellView):
         sentences: n texts to rank.
 
     Raises:
-        ValueError: as `CellView`, and for a text that is empty.
+        ValueError: as `CellView`, and for no list of texts, or a text that is empty.
     """
 
     def __init__(
@@ -198,7 +206,7 @@ class Ranking(CellView):
         dim: int | None = None,
     ) -> None:
         super().__init__(models, layer, dim)
-        self.sentences = list(sentences)
+        self.sentences = as_texts(sentences)
         self.query = text_box("query", query)
         self.show(self.query)
 
