@@ -239,6 +239,9 @@ def test_a_whole_curve_gets_two_more_seeds_at_the_chosen_rates():
     wanted = {f"grid-lr{rate:g}-s{seed}" for rate in (lowest, highest) for seed in (1, 2)}
     assert {trial.name for trial in plan.repeats(summary)} == wanted
     assert plan.repeats(summary.iloc[1:]) == []
+    stored = summary.iloc[[-1]].assign(run="grid-s1", seed=1, split="test")  # under another name
+    left = wanted - {f"grid-lr{highest:g}-s1"}
+    assert {trial.name for trial in plan.repeats(pd.concat([summary, stored]))} == left
 
 
 def add_curves(folder, rises):
@@ -278,6 +281,10 @@ def test_claims_are_compared_at_both_choices_of_the_rate(data):
     assert "+8.00 (+8.00 to +8.00) holds | +8.00" in costs
     assert text.count("not tested here | not tested here") == 8
     assert "Whole curves: `full`, `2dmse`. " in text
+    runs = pd.read_csv(data / "study_runs.csv")
+    second = runs["run"].eq("2dmse-s1")  # stored before the curve, at the rate that is best for the top
+    runs.assign(lr=runs["lr"].mask(second, 5e-5)).to_csv(data / "study_runs.csv", index=False)
+    assert list(Study.at_best(data, "full").runs["run"])[1:] == ["2dmse-s1", "full-lr5e-05-s0", "2dmse-lr5e-05-s0"]
     rows = pd.read_csv(data / "study_summary.csv")
     rows[rows["run"] != "full-lr0.0002-s0"].to_csv(data / "study_summary.csv", index=False)
     assert Study.at_best(data, "below").models == ["untouched", "2dmse"]

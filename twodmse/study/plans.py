@@ -78,13 +78,21 @@ class StudyPlan:
         return {model: curve for model, curve in curves.items() if {trial.name for trial in curve} <= had}
 
     def repeats(self, summary: pd.DataFrame) -> list[Trial]:
-        """Two more seeds of each repeated model whose curve is whole, at the rates that `chosen_rates` picks."""
-        found = []
+        """Two more seeds of each repeated model whose curve is whole, at the rates that `chosen_rates` picks.
+
+        Those that are stored already under another name, at the same rate, are taken over.
+        """
+        found, had = [], set(zip(summary["model"], summary["seed"], summary["lr"], strict=True))
         for model, curve in self.whole_curves(summary).items():
             if model in self.repeated:
                 rates = set(chosen_rates(summary, model).values())
                 chosen = [trial for trial in curve if trial.settings["lr"] in rates]
-                found += [dataclasses.replace(trial, seed=seed) for seed in (1, 2) for trial in chosen]
+                found += [
+                    dataclasses.replace(trial, seed=seed)
+                    for seed in (1, 2)
+                    for trial in chosen
+                    if (model, seed, trial.settings["lr"]) not in had
+                ]
         return found
 
     def sweep_of(self, model: str) -> list[Trial]:

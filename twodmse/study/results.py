@@ -1,6 +1,5 @@
 """What the study's tables say: grids, lines and paired differences of its models, from the stored tables alone."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +47,10 @@ class Study:
         """
         runs, cells, draws, kl = (read(data, f"study_{name}") for name in ("runs", "cells", "draws", "kl"))
         summary, names = read(data, "study_summary"), {f"{UNTOUCHED}-s0"}
-        for model, curve in PLANS["curves"].whole_curves(summary).items():
+        for model in PLANS["curves"].whole_curves(summary):
             rates = chosen_rates(summary, model)
-            names |= {
-                dataclasses.replace(trial, seed=seed).name
-                for trial in curve
-                if trial.settings["lr"] == rates.get(place, rates["below"])
-                for seed in range(3)
-            }
+            fit = runs[(runs["model"] == model) & (runs["lr"] == rates.get(place, rates["below"]))]
+            names |= set(fit.drop_duplicates("seed", keep="last")["run"])  # of a run done twice, the curve's own
         return cls(runs[runs["run"].isin(names)], cells, draws, kl)
 
     @property
