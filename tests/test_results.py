@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from twodmse.study import claims, pictures
+from twodmse.study.beyond.base_loss import base_loss
 from twodmse.study.figures import PICTURES
 from twodmse.study.plans import ABLATIONS, PLANS, chosen_rates
 from twodmse.study.results import MEAN_DIMS, Study, curve_points, dominated, falls
@@ -301,3 +302,28 @@ def test_curves_are_compared_with_grid_only_where_it_was_run(tmp_path):
     text = claims.tradeoff(write_study(tmp_path, ["untouched", "full"]))
     assert "| `grid` | not run | not run | not run | not run | not run |" in text
     assert "of 1 rates run" not in text
+
+
+def test_the_papers_base_loss_stands_beside_the_ranking_loss_seed_by_seed(tmp_path):
+    rows = [("2dmse", 0.0002, 0, 60, 80), ("2dmse, AnglE", 0.0002, 0, 61, 79), ("full, AnglE", 0.0002, 1, 50, 81)]
+    table = pd.DataFrame(rows, columns=["model", "lr", "seed", "below", "full"])
+    table = pd.concat([table.assign(split="test"), table.assign(split="validation", below=1, full=1)])
+    table.iloc[:1].to_csv(tmp_path / "study_summary.csv", index=False)
+    assert base_loss(tmp_path).startswith("No run with AnglE's mix is stored: not tested here. 30 of the 30 runs")
+    table.to_csv(tmp_path / "study_summary.csv", index=False)
+    text = base_loss(tmp_path)
+    assert "| `2dmse`, 0.0002, seed 0 | 60.00 / 80.00 | 61.00 / 79.00 |" in text
+    assert "| `full`, 0.0002, seed 1 | not run | 50.00 / 81.00 |" in text
+    assert text.endswith("28 of the 30 runs planned are not run.")
+
+
+def test_the_papers_base_loss_has_the_weights_of_its_preset():
+    plan, curves = PLANS["angle"], PLANS["curves"]
+    assert {t.settings["lr"] for t in plan.trials} == {t.settings["lr"] for t in curves.trials}
+    assert all(
+        (t.settings["loss"], t.settings["mix"], t.settings["angle_scale"]) == ("mix", (1, 1, 1), 1) for t in plan.trials
+    )
+    assert len({trial.name for trial in plan.trials}) == len(plan.trials) == 5 * 2 * 3
+    assert (plan.steps, plan.batch_size, plan.data, plan.settings) == (
+        curves.steps, curves.batch_size, curves.data, curves.settings
+    )  # fmt: skip

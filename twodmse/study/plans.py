@@ -18,6 +18,7 @@ ABLATIONS = {
 }
 GRID_PRESET = {"grid": {k: v for k, v in PRESETS["grid"].items() if k not in ("data", "steps", "lr")}}
 FLOAT32 = "2dmse, float32"  # what mixed precision changes
+ANGLE = "AnglE"  # in the name of a model that has its base loss
 INDEPENDENT = "independent"  # models of their own depth, each cut first and then trained with mrl
 
 
@@ -151,6 +152,17 @@ def curves() -> tuple[Trial, ...]:
     return tuple(made)
 
 
+def angle_mix() -> tuple[Trial, ...]:
+    """The recipes of the paper with its base loss, AnglE's mix as the preset ``paper`` weighs it: their own curves."""
+    mix = {name: PRESETS["paper"][name] for name in ("loss", "mix", "angle_scale")}
+    return tuple(
+        Trial(f"{recipe}, {ANGLE}", seed, {"recipe": recipe} | mix | {"lr": rate}, curve=True)
+        for rate in (2e-4, 1e-4, 4e-4, 5e-5, 8e-4)
+        for seed in (0, 1)
+        for recipe in ("2dmse", "full", "mrl")
+    )
+
+
 def twelve_layers() -> tuple[Trial, ...]:
     """The runs of the second backbone, each model at the rates that are best in its own sweep, at the top and below."""
     recipes = ("2dmse", "grid", "full", "st2d")
@@ -215,6 +227,9 @@ PLANS = {
         trials=curves(),
         settings={"save_every": 200},
         repeated=("full", "mrl", "2dmse", "st2d", "grid", *(f"{INDEPENDENT} {n}" for n in range(1, 6))),
+    ),
+    "angle": StudyPlan(
+        backbone="bundled", data="all-nli", steps=517, batch_size=64, trials=angle_mix(), settings={"save_every": 200}
     ),
     "mpnet": StudyPlan(
         backbone="sentence-transformers/all-mpnet-base-v2",

@@ -18,6 +18,7 @@ from twodmse.files import atomic_file
 from twodmse.study import answers, claims
 from twodmse.study.beyond.averages import tries
 from twodmse.study.beyond.backbone import backbone
+from twodmse.study.beyond.base_loss import base_loss
 from twodmse.study.results import Study
 from twodmse.study.tables import markdown, read
 
@@ -138,6 +139,7 @@ BLOCKS: dict[str, Block] = {
     "tradeoff": claims.tradeoff,
     "choices": claims.choices,
     "tries": tries,
+    "base-loss": base_loss,
     "backbone": backbone,
     "precision": claims.precision,
     "paper-plan": claims.paper_plan,
