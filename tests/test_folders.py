@@ -46,6 +46,11 @@ def resume(folder, texts, **changes):
     return train_encoder(tiny_encoder(layers=2), texts, config_of(folder, **changes), resume=True)
 
 
+def test_that_there_is_nothing_to_go_on_with_is_said(made, tmp_path, caplog):
+    assert len(resume(tmp_path / "new", made[1]).history) == 4
+    assert caplog.text.count("holds nothing to go on with: the run begins there") == 1
+
+
 def test_a_finished_run_resumed_changes_nothing(made, run):
     (run / "model" / "notes.txt").write_text("mine")
     before = contents(run)

@@ -91,6 +91,8 @@ def test_a_line_that_holds_no_text_is_named(tmp_path, name, content, message):
 def test_only_line_feeds_end_a_line(tmp_path):
     (tmp_path / "t.txt").write_bytes("one\u2028still one\r\ntwo\x0cstill two".encode())
     assert texts_of(tmp_path / "t.txt", None) == ["one\u2028still one", "two\x0cstill two"]
+    with pytest.raises(ValueError, match=r"t.txt has lines and no columns: leave --column out"):
+        texts_of(tmp_path / "t.txt", "text")
 
 
 def test_the_command_reads_lines_and_columns(tmp_path):

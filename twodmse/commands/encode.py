@@ -39,11 +39,13 @@ def texts_of(file: Path, column: str | None) -> list[str]:
     """The texts of a file: the lines of a .txt file, else a column.
 
     Raises:
-        ValueError: if it has no column of that name, or several and none is named, or a text is empty or no text.
+        ValueError: if it has no such column, or several and none is named, or a text is empty or no text.
     """
     from twodmse.data.reading import READERS, read_columns, read_lines
 
     if file.suffix.lower() == ".txt":
+        if column is not None:
+            raise ValueError(f"{file} has lines and no columns: leave --column out")
         return with_words(read_lines(file), f"{file}, line")
     if file.suffix.lower() not in READERS:
         raise ValueError(f"{file} is of no kind that can be read: end its name in .txt or one of {', '.join(READERS)}")

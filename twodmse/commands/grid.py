@@ -153,6 +153,8 @@ def scored(
         if not any(name.startswith(HUB) for name in own):
             raise ValueError(f"the options for sets of the hub were given, and none of {tasks} is {HUB}owner/name")
         own = [load_pairs(name, **of_hub) if name.startswith(HUB) else name for name in own]
+    if results is not None and not theirs:
+        raise ValueError(f"--results takes mteb's own result files, and none of {tasks} is mteb:NAME: use --out")
     if not theirs:
         return sts_grid(encoder, own, dims, metric=metric)
     try:

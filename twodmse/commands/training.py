@@ -77,7 +77,10 @@ def train(
     load_plugins(plugin)
     data_columns = [f"{own}={what}" for own, what in parse_columns(columns).items()] or None
     given = {k: v for k, v in locals().items() if k in TrainConfig.__dataclass_fields__ and v is not None}
-    config = TrainConfig.preset(preset, **given | parse_settings(set_ or []))
+    settings = parse_settings(set_ or [])
+    if twice := sorted(given.keys() & settings.keys()):
+        raise ValueError(f"{twice[0]} is set twice, by its option and by --set: leave one out")
+    config = TrainConfig.preset(preset, **given | settings)
     done = run(config, resume)
     last = done.history.iloc[-1]
     typer.echo(f"{int(last['step'])} steps, last loss {last['loss']:.4f}; the model is in {done.folder / 'model'}")
@@ -87,7 +90,7 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs; a value is read as JSON where it can be (numbers, true, null, [16, 64]), else as text.
 
     Raises:
-        ValueError: for one without ``=``.
+        ValueError: for one without ``=``, or a setting given twice.
     """
     parsed = {}
     for setting in settings:
@@ -95,6 +98,8 @@ def parse_settings(settings: list[str]) -> dict[str, Any]:
         if not sign:
             raise ValueError(f"--set {setting!r} has no '=': write KEY=VALUE, for example --set scale=30")
         key = key.strip().replace("-", "_")
+        if key in parsed:
+            raise ValueError(f"--set {key} is given twice: leave one out")
         try:
             parsed[key] = json.loads(value)
         except json.JSONDecodeError:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from twodmse.files import MARK, atomic_file, check_folder, locked, remove
 from twodmse.training.checkpoints import MANIFEST, Manifest, hash_of_file
 from twodmse.training.distributed import is_first
 from twodmse.training.trainer import BEST_FOLDER, CONFIG_FILE, MODEL_FOLDER, write_config
+
+log = logging.getLogger(__name__)
 
 HISTORY_FILE = "history.csv"
 EVALUATIONS_FILE = "evaluations.csv"
@@ -83,6 +86,8 @@ def check_run_folder(folder: Path, config: TrainConfig, resume: bool, texts: Tex
         raise FileExistsError(f"{folder} exists and is no folder: choose another --out")
     holds = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if not holds:
+        if resume and texts is not None:
+            log.warning("%s holds nothing to go on with: the run begins there", folder)
         return
     if not resume:
         raise FileExistsError(f"{folder} exists and is not empty: choose another --out, or go on from it with --resume")
