@@ -15,6 +15,7 @@ from conftest import LAYERS, sentences, tiny_encoder
 from datasets import Dataset
 from test_training import config, interrupted, weights
 from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_callback import ExportableState
 from typer.testing import CliRunner
 
 from twodmse import RECIPES, Alignment, Cell, Encoder, Plan, TrainConfig, train
@@ -208,6 +209,19 @@ def test_transformers_own_callback_stops_early(triplets, tmp_path):
     )
     assert run.evaluations["mine"].tolist() == [50.0, 40.0, 30.0]
     assert run.history["step"].tolist() == [1, 2, 3]
+
+
+class Odd(TrainerCallback, ExportableState):
+    """A callback whose state no file of JSON can hold."""
+
+    def state(self):
+        return {"args": {"thing": object()}, "attributes": {}}
+
+
+def test_a_callback_that_cannot_be_stored_is_not_taken_for_a_full_disk(triplets, tmp_path):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), callbacks=[Odd()])
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
 @pytest.mark.parametrize("name", ["step", "epoch", 3])
