@@ -1,6 +1,6 @@
 """Pictures of many models: grids in rows, and differences with their intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -82,24 +82,50 @@ def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
             vertical line at its best mean below; one with lr 0 was not trained.
         ax: where to draw.
     """
-    points = {model: rows.groupby("lr")[["below", "full"]].mean() for model, rows in curves.items()}
+    names: list[tuple[str, np.ndarray, str]] = []  # of the points: text, place (2,), colour
     for place, (model, rows) in enumerate(curves.items()):
-        style, means = model_style(model, place), points[model]
-        others = np.concatenate([points[other].to_numpy() for other in curves if other != model] or [np.empty((0, 2))])
+        style, means = model_style(model, place), rows.groupby("lr")[["below", "full"]].mean()
         if means["full"].isna().all():
             ax.axvline(means["below"].max(), color=style["color"], linestyle=":", label=f"{model}: no full cell")
             continue
         ax.plot(means["below"], means["full"], label=model, **style)
         ax.scatter(rows["below"], rows["full"], color=style["color"], s=8, alpha=0.6, zorder=3)
-        for rate, (below, full) in zip(means.index, means.to_numpy(), strict=True):
-            if rate:
-                right, above = (others - (below, full)).T  # to the points of other models
-                crowded = bool(((right > 0) & (right < 2) & (np.abs(above) < 0.6)).any())
-                at = {"xytext": (-5 if crowded else 5, 5), "ha": "right" if crowded else "left"}
-                ax.annotate(
-                    f"{rate:g}", (below, full), textcoords="offset points", fontsize=7, color=style["color"], **at
-                )
+        shown = zip(means.index, means.to_numpy(), strict=True)
+        names += [(f"{rate:g}" if rate else "", point, style["color"]) for rate, point in shown]
     ax.set(xlabel="Spearman x 100, layers below the last, mean of the dims", ylabel="Spearman x 100, full cell")
     ax.margins(0.1)
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    name_points(ax, names)
     return ax
+
+
+def name_points(ax: Axes, names: Sequence[tuple[str, np.ndarray, str]], size: float = 7) -> None:
+    """Write a text beside each point, on the side where it covers the fewest points and texts.
+
+    Args:
+        ax: where the points are drawn already.
+        names: text (empty for none), place (2,) and colour of each point.
+        size: of the texts, in points.
+    """
+    ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # so that places on the page are known
+    inch = ax.figure.dpi / 72  # pixels a point of print
+    centres = np.array([ax.transData.transform(point) for _, point, _ in names]) / inch  # (P, 2)
+    taken = [(*(centre - 4), *(centre + 4)) for centre in centres]  # boxes left, bottom, right, top: the markers
+    for (text, point, colour), centre in zip(names, centres, strict=True):
+        if not text:
+            continue
+        wide, boxes = 0.65 * size * len(text), []
+        for across in ("left", "right"):
+            for up in (6.0, -6.0 - size, -size / 2):
+                left = centre[0] + (6 if across == "left" else -6 - wide)
+                boxes.append((across, up, (left, centre[1] + up, left + wide, centre[1] + up + size)))
+        across, up, box = min(boxes, key=lambda found: sum(_overlap(found[2], other) for other in taken))
+        taken.append((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2))
+        at = {"xytext": (6 if across == "left" else -6, up), "ha": across, "va": "bottom"}
+        ax.annotate(text, point, textcoords="offset points", fontsize=size, color=colour, **at)
+
+
+def _overlap(one: tuple[float, ...], two: tuple[float, ...]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    wide, high = (max(0.0, min(one[i + 2], two[i + 2]) - max(one[i], two[i])) for i in (0, 1))
+    return wide * high
