@@ -28,7 +28,7 @@ SEED = int(os.environ.get("TWODMSE_SEED", "0"))
 TRIALS = range(SEED, SEED + int(os.environ.get("TWODMSE_TRIALS", "3")))
 OPERATIONS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree")
 SETTINGS = {"steps": 6, "batch_size": 4, "precision": "fp32", "save_every": 2, "dims": (8,), "recipe": "mrl"}
-EVALUATED = {"eval_every": 1, "eval_metric": "step"}
+EVALUATED = {"eval_every": 1, "eval_metric": "mine"}
 TEXTS = TextSet("rows", (tuple(sentences(8, 1)), tuple(sentences(8, 2))))
 OTHER_JSON = ["[]", "{}", "null", '{"a": 1}', "3", '{"pooling": "mean", "max_length": 8, "dim": 8}']
 
@@ -67,7 +67,7 @@ def killed(work, folder, moment):
 def train(folder, resume=True, **changes):
     config = TrainConfig(**SETTINGS | {"out": folder} | changes)
     calls = iter(range(100))
-    evaluator = (lambda _: {"step": float(next(calls))}) if "eval_every" in changes else None
+    evaluator = (lambda _: {"mine": float(next(calls))}) if "eval_every" in changes else None
     return train_encoder(tiny_encoder(layers=2), TEXTS, config, resume, evaluator=evaluator)
 
 
@@ -230,7 +230,7 @@ def test_what_a_user_puts_into_best_and_model_during_a_run_is_kept_and_said(whol
             (run / "best" / "notes.txt").write_text("mine")
             (run / "model").mkdir()
             (run / "model" / "thesis.txt").write_text("mine")
-        return {"step": float(step)}
+        return {"mine": float(step)}
 
     config = TrainConfig(**SETTINGS | EVALUATED | {"out": run})
     train_encoder(tiny_encoder(layers=2), TEXTS, config, evaluator=evaluate)

@@ -15,18 +15,17 @@ from transformers import BatchEncoding
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
 from twodmse.encoder.loading import (
-    check_dtype,
     check_number,
     found_device,
     layers_wanted,
     load_parts,
     quiet_transformers,
     usable_length,
-)  # fmt: skip
+)
 from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_texts, normalise, padded, prompt_of, read_layers
 from twodmse.encoder.settings import read_folder
 from twodmse.encoder.storage import Layout, save_tokenizer, write_layout
-from twodmse.encoder.trial import trial
+from twodmse.encoder.trial import check_dtype, trial
 from twodmse.files import atomic_folder
 
 __all__ = ["PROGRESS_FROM", "Encoder", "check_texts", "normalise", "quiet_transformers"]
@@ -143,10 +142,9 @@ class Encoder:
         Raises:
             ValueError: if the layer is outside 1..N or the dim outside 1..D.
         """
-        layer = self.num_layers if layer is None else layer
-        dim = self.dim if dim is None else dim
-        for word, value, least, most in (("layer", layer, 1, self.num_layers), ("dim", dim, 1, self.dim)):
-            check_number(word, value, least, most)
+        layer, dim = self.num_layers if layer is None else layer, self.dim if dim is None else dim
+        check_number("layer", layer, 1, self.num_layers)
+        check_number("dim", dim, 1, self.dim)
         return int(layer), int(dim)
 
     def states(

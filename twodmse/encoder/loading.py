@@ -240,9 +240,3 @@ def layers_wanted(layers: Any, num_layers: int) -> list[int]:
     for layer in wanted:
         check_number("layer", layer, 0, num_layers)
     return [int(layer) for layer in wanted]
-
-
-def check_dtype(dtype: Any) -> None:
-    """Raise a ValueError for a dtype that weights cannot have."""
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ValueError(f"dtype is {dtype!r}: give one of torch.float32, torch.float16 and torch.bfloat16")

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twodmse.names import unknown
-from twodmse.objectives.alignment import KINDS
 
 if TYPE_CHECKING:
     from twodmse.objectives.recipes import Recipe
@@ -96,6 +95,8 @@ def _listed(given: Any) -> list[Any]:
 
 def _fault(part: Cell | Alignment, num_layers: int, dim: int) -> str:
     """What keeps a part of a plan from being trained in an encoder of N layers and width D; empty if nothing does."""
+    from twodmse.objectives.alignment import KINDS  # here: the command line's help needs no torch
+
     ranges = {"layer": (0, num_layers), "dim": (1, dim), "target": (TEACHER, num_layers)}
     for number, (least, most) in ranges.items():
         value: Any = getattr(part, number, least)
