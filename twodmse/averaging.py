@@ -3,11 +3,11 @@
 import copy
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import torch
 from torch import Tensor
 
+from twodmse.checked import is_finite
 from twodmse.encoder.encoder import Encoder
 
 RELATED = 0.5  # cosine of two encoders' matrices above which they can come from one start; of strangers it is near 0
@@ -59,7 +59,7 @@ def _shares(count: int, shares: Sequence[float] | None) -> list[float]:
     if len(parts) != count:
         raise ValueError(f"there are {count} encoders and {len(parts)} shares: give one share for each")
     for place, part in enumerate(parts):
-        if isinstance(part, bool) or not isinstance(part, Real) or not 0 <= float(part) <= 1:
+        if not is_finite(part) or not 0 <= part <= 1:
             raise ValueError(f"shares[{place}] is {part!r}: it must be a number from 0 to 1")
     if not math.isclose(sum(parts), 1, abs_tol=1e-6):
         raise ValueError(f"the shares sum to {sum(parts):g}: they must sum to 1")

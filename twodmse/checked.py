@@ -4,8 +4,10 @@ A type is written as an annotation, with its range beside it (pydantic's ``Field
 """
 
 import json
+import math
 import os
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -77,6 +79,16 @@ def checked(kind: type[T] | Any, value: Any, name: str, strict: bool = True) -> 
 def adapter(kind: Any) -> TypeAdapter:
     """The checker of a type, built once."""
     return TypeAdapter(kind)
+
+
+def is_whole(value: Any, least: float, most: float = math.inf) -> bool:
+    """Whether it is an integer in a range, one of NumPy's included; a truth value is none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a finite real number, one of NumPy's included; a truth value is none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def plain(value: Any) -> Any:

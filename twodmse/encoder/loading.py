@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
@@ -14,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from twodmse.checked import read_json
+from twodmse.checked import is_whole, read_json
 from twodmse.encoder.stack import HEADS, layers_of
 
 log = logging.getLogger(__name__)
@@ -211,7 +210,7 @@ def found_device() -> torch.device:
 
 def check_number(word: str, value: Any, least: int, most: int) -> None:
     """Raise a ValueError that names a number out of its range."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= most:
+    if not is_whole(value, least, most):
         raise ValueError(f"{word} {value!r} is out of range: this encoder has {word}s {least}..{most}")
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from twodmse.checked import is_whole
 from twodmse.encoder.storage import Layout
 
 PROGRESS_FROM = 2000  # distinct texts from which on a progress bar is shown
@@ -47,10 +48,10 @@ def check_texts(texts: Sequence[str]) -> None:
             raise ValueError(f"texts[{i}] is {text[:40]!r}: it holds half of a surrogate pair, which is no character")
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise a ValueError for a batch size that is no whole number from 1 up."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}: give a whole number from 1 up")
+def check_count(word: str, value: Any) -> None:
+    """Raise a ValueError that names what is no whole number from 1 up."""
+    if not is_whole(value, 1):
+        raise ValueError(f"{word} is {value!r}: give a whole number from 1 up")
 
 
 def prompt_of(layout: Layout, prompt: str | None, prompt_name: str | None) -> str:
@@ -117,7 +118,7 @@ def read_layers(
     Raises:
         ValueError: for a batch size that is none, or states that are no numbers.
     """
-    check_batch_size(batch_size)
+    check_count("batch_size", batch_size)
     distinct = list(dict.fromkeys(texts))
     places = None if len(distinct) == len(texts) else _places(distinct, texts)
     show = len(distinct) >= PROGRESS_FROM if progress is None else progress

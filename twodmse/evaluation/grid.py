@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from twodmse.checked import is_whole
 from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, distinct, load_pairs, scored
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import listed
@@ -239,7 +239,7 @@ def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
     Raises:
         ValueError: for fewer resamples than 0, or more than `MOST_RESAMPLES`.
     """
-    if isinstance(resamples, bool) or not isinstance(resamples, Integral) or not 0 <= resamples <= MOST_RESAMPLES:
+    if not is_whole(resamples, 0, MOST_RESAMPLES):
         raise ValueError(f"resamples is {resamples!r}: it must be a whole number, 0 to {MOST_RESAMPLES}")
     rng = np.random.default_rng((zlib.crc32(name.encode()), pairs))
     counts = np.empty((resamples, pairs), dtype=np.float32)

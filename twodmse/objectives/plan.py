@@ -1,13 +1,13 @@
 """What one step trains: its cells, its alignments, the draws it was made from; and what a recipe is."""
 
-import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+from numbers import Integral
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twodmse.checked import is_finite, is_whole
 from twodmse.names import unknown
 
 if TYPE_CHECKING:
@@ -99,22 +99,16 @@ def _fault(part: Cell | Alignment, num_layers: int, dim: int) -> str:
 
     ranges = {"layer": (0, num_layers), "dim": (1, dim), "target": (TEACHER, num_layers)}
     for number, (least, most) in ranges.items():
-        value: Any = getattr(part, number, least)
-        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        if not is_whole(getattr(part, number, least), least, most):
             return f"its {number} is out of range, the encoder has layers 0..{num_layers} and dims 1..{dim}"
-    if not _finite(part.weight) or part.weight < 0:
+    if not is_finite(part.weight) or part.weight < 0:
         return "its weight must be a finite number, 0 or more"
     if isinstance(part, Alignment):
         if part.kind not in KINDS:
             return unknown("kind of alignment", part.kind, KINDS)
-        if not _finite(part.temperature) or part.temperature <= 0:
+        if not is_finite(part.temperature) or part.temperature <= 0:
             return "its temperature must be a finite number above 0"
     return ""
-
-
-def _finite(value: Any) -> bool:
-    """Whether it is a finite real number."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 class Draw:

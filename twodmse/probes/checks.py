@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from twodmse.checked import is_whole
+from twodmse.encoder.loading import listed
 from twodmse.evaluation.grid import default_dims
 
 ROWS = 512  # texts compared with all others at a time: memory grows with the number of texts, not with its square
@@ -32,11 +34,11 @@ def check_dims(states: np.ndarray, dims: Sequence[int] | None) -> list[int]:
         ValueError: for a dim outside 1..D, or none.
     """
     most = states.shape[2]
-    wanted = default_dims(most) if dims is None else sorted(set(dims))
+    wanted = default_dims(most) if dims is None else sorted(set(listed("dim", dims)))
     if not wanted:
         raise ValueError("no dims given: give at least one")
     for dim in wanted:
-        if isinstance(dim, bool) or not isinstance(dim, int | np.integer) or not 1 <= dim <= most:
+        if not is_whole(dim, 1, most):
             raise ValueError(f"dim {dim!r} is out of range: these states have dims 1..{most}")
     return [int(dim) for dim in wanted]
 

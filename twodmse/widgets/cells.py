@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.stats import rankdata
 from twodmse.data.sets import TextSet
 from twodmse.efficiency.costs import cut_view
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import check_count
 from twodmse.evaluation.grid import cell_cosines, rank_correlation
 
 NOT_TERMS = ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")  # columns of a history that are no terms
@@ -27,13 +27,6 @@ def named(models: Any) -> dict[str, Encoder]:
     if not isinstance(models, Mapping) or not all(isinstance(encoder, Encoder) for encoder in models.values()):
         raise ValueError(f"models is {str(models)[:80]!r}: give a dictionary of encoders by name, or one encoder")
     return {str(name): encoder for name, encoder in models.items()}
-
-
-def check_count(word: str, value: Any) -> int:
-    """A number of things to show, from 1 up; a ValueError says which it is if it is none."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{word} is {value!r}: give a whole number from 1 up")
-    return int(value)
 
 
 class StatesOf:

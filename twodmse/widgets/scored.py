@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from twodmse.data.sets import TextSet, as_texts, distinct
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import check_count
 from twodmse.evaluation.grid import cell_cosines, check_grid, column_ranks, gold_ranks, rank_correlation
 from twodmse.evaluation.quantise import vector_bytes
 from twodmse.widgets import cells, drawing, static
@@ -106,7 +107,8 @@ class Grid(Scatter):
         dim: int | None = None,
         worst: int = 5,
     ) -> None:
-        self.worst = cells.check_count("worst", worst)
+        check_count("worst", worst)
+        self.worst = worst
         first = next(iter(cells.StatesOf(models).models.values()))
         self.shown_layers, self.shown_dims = check_grid(first, None, dims)
         super().__init__(models, pairs, layer, dim)

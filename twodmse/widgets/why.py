@@ -8,8 +8,9 @@ import ipywidgets as widgets
 import numpy as np
 
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import check_count
 from twodmse.probes.shares import TokenVectors, coordinate_shares, token_shares, token_vectors
-from twodmse.widgets import cells, drawing
+from twodmse.widgets import drawing
 from twodmse.widgets.controls import HALF, WIDE, log_slider, number_box, slider, text_box
 from twodmse.widgets.views import CellView
 
@@ -46,7 +47,8 @@ class WhyFlip(CellView):
     ) -> None:
         super().__init__(models, layer, dim)
         other_layer, other_dim = self.first_model.check_cell(other_layer, other_dim)
-        self.count = cells.check_count("count", count)
+        check_count("count", count)
+        self.count = count
         self.other_layer = slider("other layer", other_layer, self.states_of.num_layers)
         self.other_dim = number_box("other dim", other_dim, self.states_of.dim)
         self.other_slider = log_slider("other dim", self.other_dim)
