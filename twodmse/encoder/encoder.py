@@ -15,7 +15,8 @@ from transformers import BatchEncoding
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
 from twodmse.encoder.loading import (
-    check_number,
+    cell_wanted,
+    check_dtype,
     found_device,
     layers_wanted,
     load_parts,
@@ -25,7 +26,7 @@ from twodmse.encoder.loading import (
 from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_texts, normalise, padded, prompt_of, read_layers
 from twodmse.encoder.settings import read_folder
 from twodmse.encoder.storage import Layout, save_tokenizer, write_layout
-from twodmse.encoder.trial import check_dtype, trial
+from twodmse.encoder.trial import trial
 from twodmse.files import atomic_folder
 
 __all__ = ["PROGRESS_FROM", "Encoder", "check_texts", "normalise", "quiet_transformers"]
@@ -88,8 +89,8 @@ class Encoder:
 
         Raises:
             FileNotFoundError: if there is no such model, it has no safetensors weights, or no hub answers.
-            ValueError: if the model is damaged, or of a kind that cannot be cut in depth, or asks for what twodmse
-                does not do.
+            ValueError: if the model is damaged, cannot be cut in depth or asks for what twodmse does not do, or for a
+                dtype that weights cannot have.
         """
         check_dtype(dtype)
         layout, weights, head = read_folder(resolve(str(name)))
@@ -110,7 +111,7 @@ class Encoder:
         )
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Encoder":
-        """Move the weights to a device, or into another dtype, in place; returns the encoder itself."""
+        """Move the weights to a device or into another dtype, in place; a ValueError says what is no dtype of weights."""
         check_dtype(dtype)
         self.backbone.to(device=device, dtype=dtype)
         self.dtype = self.dtype if dtype is None else dtype
@@ -142,10 +143,7 @@ class Encoder:
         Raises:
             ValueError: if the layer is outside 1..N or the dim outside 1..D.
         """
-        layer, dim = self.num_layers if layer is None else layer, self.dim if dim is None else dim
-        check_number("layer", layer, 1, self.num_layers)
-        check_number("dim", dim, 1, self.dim)
-        return int(layer), int(dim)
+        return cell_wanted(layer, dim, self.num_layers, self.dim)
 
     def states(
         self,

@@ -229,6 +229,19 @@ def listed(word: str, values: Any) -> list[Any]:
     return found
 
 
+def cell_wanted(layer: int | None, dim: int | None, num_layers: int, width: int) -> tuple[int, int]:
+    """The wanted cell (layer, dim), with None read as the largest.
+
+    Raises:
+        ValueError: if the layer is outside 1..N or the dim outside 1..D.
+    """
+    layer = num_layers if layer is None else layer
+    dim = width if dim is None else dim
+    check_number("layer", layer, 1, num_layers)
+    check_number("dim", dim, 1, width)
+    return int(layer), int(dim)
+
+
 def layers_wanted(layers: Any, num_layers: int) -> list[int]:
     """The wanted layers as integers, in their order; None is 0..N.
 
@@ -239,3 +252,9 @@ def layers_wanted(layers: Any, num_layers: int) -> list[int]:
     for layer in wanted:
         check_number("layer", layer, 0, num_layers)
     return [int(layer) for layer in wanted]
+
+
+def check_dtype(dtype: Any) -> None:
+    """Raise a ValueError for a dtype that weights cannot have."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(f"dtype is {dtype!r}: give one of torch.float32, torch.float16 and torch.bfloat16")

@@ -78,9 +78,3 @@ def _texts(encoder: Any) -> list[list[int]]:
     picked = usual[:: max(1, len(usual) // LENGTHS[1])]  # from all over the vocabulary
     texts = [tokenizer.decode((picked * LENGTHS[1])[:length]) or "a" for length in LENGTHS]
     return encoder.tokenise(texts, "")["input_ids"]
-
-
-def check_dtype(dtype: Any) -> None:
-    """Raise a ValueError for a dtype that weights cannot have."""
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ValueError(f"dtype is {dtype!r}: give one of torch.float32, torch.float16 and torch.bfloat16")
