@@ -1,6 +1,5 @@
 """The mean of the weights of encoders that were trained from one start: one encoder, as fast as each of them."""
 
-import copy
 import math
 from collections.abc import Sequence
 
@@ -37,15 +36,12 @@ def average(encoders: Sequence[Encoder], shares: Sequence[float] | None = None) 
     first, *others = encoders
     for place, other in enumerate(others, start=1):
         _check_alike(first, other, f"encoders[{place}]")
-    mean = copy.deepcopy(first.backbone)
-    tensors = [one.backbone.state_dict() for one in encoders]
-    with torch.no_grad():
-        for name, weight in mean.state_dict().items():  # shares of the module's own memory
-            if weight.is_floating_point():
-                one_name = [tensor[name].to(weight.device, torch.float64) for tensor in tensors]
-                weight.copy_(sum(part * tensor for part, tensor in zip(parts, one_name, strict=True)))
-    made = Encoder(mean.model.eval(), first.tokenizer, first.layout, mean.head)
-    made.dtype = first.dtype
+    made = first.submodel()
+    weights = [one.backbone.state_dict() for one in encoders]
+    for name, mean in made.backbone.state_dict().items():  # these are the encoder's own memory
+        if mean.is_floating_point():
+            tensors = [own[name].to(mean.device, torch.float64) for own in weights]
+            mean.copy_(sum(part * tensor for part, tensor in zip(parts, tensors, strict=True)))
     return made
 
 

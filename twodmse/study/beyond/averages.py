@@ -70,20 +70,24 @@ def run_averages(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], No
         work: folder of the models, as `run_study` leaves it; runs that are missing are trained first.
         say: takes each line of progress.
     """
+    had = read(out, TRIES) if table_path(out, TRIES).is_file() else pd.DataFrame(columns=["run", "split"])
+    todo = [one for one in EVERY if one.name not in set(had["run"])]
+    if not todo and is_scored(had, chosen(had)):
+        return say(f"chosen: {chosen(had)}")
     rates = sorted({rate for one in EVERY for rate in one.rates})
     runs = {rate: trained(plan, point(plan, rate), plan.steps, work)[0] for rate in rates}
     start = start_of(plan, work / point(plan, rates[0]).name)
     layers = scored_layers(point(plan, rates[0]), start)
-    had = set(read(out, TRIES)["run"]) if table_path(out, TRIES).is_file() else set()
-    for left, one in enumerate(todo := [one for one in EVERY if one.name not in had]):
+    held_out = load_pairs(plan.validation)
+    for left, one in enumerate(todo):
         say(f"{len(todo) - left} to do, now {one.name}")
-        grid = pairs_grid(one.made(runs, start), load_pairs(plan.validation), plan.mean_dims, layers, resamples=0)
+        grid = pairs_grid(one.made(runs, start), held_out, plan.mean_dims, layers, resamples=0)
         row = summary_row("validation", grid, plan.mean_dims, start.num_layers)
         add_rows(table_path(out, TRIES), pd.DataFrame([{"run": one.name, "original": one.original} | row]), work)
     found = read(out, TRIES)
     best = next(one for one in EVERY if one.name == chosen(found))
     say(f"chosen: {best.name}")
-    if not ((found["run"] == best.name) & (found["split"] == "test")).any():
+    if not is_scored(found, best.name):
         cells, _ = score(plan, best.made(runs, start), layers)
         row = summary_row("test", cells, plan.mean_dims, start.num_layers)
         both = found[found["run"] == best.name].to_dict("records")
@@ -95,6 +99,11 @@ def chosen(tries: pd.DataFrame) -> str:
     """The mean with the best sum of both places, below the last layer and at the full cell, on the validation pairs."""
     rows = tries[tries["split"] == "validation"].set_index("run")
     return str((rows["below"] + rows["full"]).idxmax())
+
+
+def is_scored(tries: pd.DataFrame, name: str) -> bool:
+    """Whether the table has a mean's scores on the test sets."""
+    return bool(((tries["run"] == name) & (tries["split"] == "test")).any())
 
 
 def tries(data: Path) -> str:

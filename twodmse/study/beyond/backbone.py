@@ -17,7 +17,7 @@ NAME = PLAN.backbone.split("/")[-1]
 
 def grids(data: Path) -> dict[str, pd.DataFrame]:
     """The cells of each finished run by its name in pictures: the model, and its learning rate where it was trained."""
-    cells, runs = (read(data, f"{FOLDER}/study_{table}") for table in ("cells", "runs"))
+    cells, runs = (read(data / FOLDER, f"study_{table}") for table in ("cells", "runs"))
     cells = cells[cells["dim"].isin(PLAN.mean_dims)]
     named = {run.run: run.model + (f", lr {run.lr:g}" if run.lr else "") for run in runs.itertuples()}
     return {name: cells[cells["run"] == run] for run, name in named.items()}
@@ -33,32 +33,28 @@ def second_backbone(data: Path) -> Figure:
 
 def backbone(data: Path) -> str:
     """The block of figures/CLAIMS.md: what is stored, and both models before any training at equal depth."""
-    stored = table_path(data, f"{FOLDER}/study_runs")
-    had = set(read(data, f"{FOLDER}/study_runs")["model"]) if stored.is_file() else set()
+    stored = table_path(data / FOLDER, "study_runs")
+    had = set(read(data / FOLDER, "study_runs")["model"]) if stored.is_file() else set()
     if UNTOUCHED not in had:
         return f"No run on {NAME} is stored: not tested here."
-    first, second = Study.read(data).grid(UNTOUCHED), grids(data)[UNTOUCHED]
-    layers, deep, wide = int(first["layer"].max()), int(second["layer"].max()), int(second["dim"].max())
+    first, second = Study.read(data), Study.read(data / FOLDER)
     rows = {}
-    for layer in range(1, layers + 1):
-        twice = layer * deep // layers
-        both = means(first, layer, MEAN_DIMS), means(second, twice, PLAN.mean_dims)
-        rows[f"{layer} of {layers}, {twice} of {deep}"] = [score for pair in both for score in pair]
+    for layer in range(1, first.depth + 1):
+        twice = layer * second.depth // first.depth
+        rows[f"{layer} of {first.depth}, {twice} of {second.depth}"] = [
+            study.score(UNTOUCHED, [n], dims)
+            for study, n, counted in ((first, layer, MEAN_DIMS), (second, twice, PLAN.mean_dims))
+            for dims in ([study.width], counted)
+        ]
     names = [f"{model}, {dims}" for model in ("MiniLM", NAME) for dims in ("full width", "mean of the dims")]
     table = pd.DataFrame(rows, index=names).T
     table.index.name = "layer"
-    top = second[(second["layer"] == deep) & (second["dim"] == wide)].set_index("task")["spearman"]
+    whole = second.finished(second.cells).query("model == @UNTOUCHED and layer == layer.max() and dim == dim.max()")
+    top = whole.set_index("task")["spearman"]
     missing = ", ".join(f"`{m}`" for m in dict.fromkeys(trial.model for trial in PLAN.trials) if m not in had)
     return (
-        f"{NAME}, {deep} x {wide}, untouched: STS-B {top['stsb']:.2f} and SICK-R {top['sickr']:.2f} at the full cell. "
-        f"Both models before any training, at the same share of their layers; the dims of the means are "
-        f"{', '.join(map(str, MEAN_DIMS))} and {', '.join(map(str, PLAN.mean_dims))}:\n\n{markdown(table)}\n\n"
+        f"{NAME}, {second.depth} x {second.width}, untouched: STS-B {top['stsb']:.2f} and SICK-R "
+        f"{top['sickr']:.2f} at the full cell. Both models before any training, at the same share of their layers; the "
+        f"dims of the means are {', '.join(map(str, MEAN_DIMS))} and {', '.join(map(str, PLAN.mean_dims))}:\n\n{markdown(table)}\n\n"
         + (f"Not run on {NAME}: {missing}." if missing else "")
     ).strip()
-
-
-def means(grid: pd.DataFrame, layer: int, dims: tuple[int, ...]) -> tuple[float, float]:
-    """Of a layer, mean over tasks of the full width, and mean over tasks and dims; Spearman x 100."""
-    rows = grid[grid["layer"] == layer]
-    whole, counted = rows["dim"] == rows["dim"].max(), rows["dim"].isin(dims)
-    return float(rows.loc[whole, "spearman"].mean()), float(rows.loc[counted, "spearman"].mean())
