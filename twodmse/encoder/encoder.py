@@ -111,7 +111,7 @@ class Encoder:
         )
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Encoder":
-        """Move the weights to a device or into another dtype, in place; a ValueError says what is no dtype of weights."""
+        """Move the weights to a device or into another dtype, in place; a ValueError names what is no dtype."""
         check_dtype(dtype)
         self.backbone.to(device=device, dtype=dtype)
         self.dtype = self.dtype if dtype is None else dtype
