@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,10 @@ from twodmse.evaluation.grid import cell_cosines, rank_correlation
 NOT_TERMS = ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")  # columns of a history that are no terms
 
 
-def named(models: Any) -> dict[str, Encoder]:
+Models = Mapping[str, Encoder] | Encoder  # of a widget: by name, or one alone
+
+
+def named(models: Models) -> dict[str, Encoder]:
     """The models of a widget by name; one encoder alone is called by its own.
 
     Raises:
@@ -39,7 +41,7 @@ class StatesOf:
         ValueError: if there is no model, or they differ in their numbers of layers or dims.
     """
 
-    def __init__(self, models: Mapping[str, Encoder] | Encoder) -> None:
+    def __init__(self, models: Models) -> None:
         models = named(models)
         shapes = {name: (encoder.num_layers, encoder.dim) for name, encoder in models.items()}
         if len(set(shapes.values())) != 1:

@@ -1,14 +1,13 @@
 """A map of texts that moves with depth and width."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
 
-from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import as_texts
 from twodmse.probes import maps
-from twodmse.widgets import drawing
+from twodmse.widgets import cells, drawing
 from twodmse.widgets.views import CellView
 
 
@@ -28,7 +27,7 @@ class TextMap(CellView):
 
     def __init__(
         self,
-        models: Mapping[str, Encoder],
+        models: cells.Models,
         texts: Sequence[str],
         groups: Sequence[str] | None = None,
         layer: int | None = None,

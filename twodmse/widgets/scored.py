@@ -1,6 +1,6 @@
 """Scored pairs at the chosen cell: their scatter, and the grid whose cells can be clicked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -10,7 +10,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from twodmse.data.sets import TextSet, as_texts, distinct
-from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import check_count
 from twodmse.evaluation.grid import cell_cosines, check_grid, column_ranks, gold_ranks, rank_correlation
 from twodmse.evaluation.quantise import vector_bytes
@@ -34,9 +33,7 @@ class Scatter(CellView):
         ValueError: as `CellView`, and if the pairs have no scores, or all the same one.
     """
 
-    def __init__(
-        self, models: Mapping[str, Encoder], pairs: TextSet, layer: int | None = None, dim: int | None = None
-    ) -> None:
+    def __init__(self, models: cells.Models, pairs: TextSet, layer: int | None = None, dim: int | None = None) -> None:
         pairs = as_texts(pairs, "pairs")
         if pairs.gold is None:
             raise ValueError(f"{pairs.name} has no scores: a scatter needs scored pairs, for example mini-sts")
@@ -100,7 +97,7 @@ class Grid(Scatter):
 
     def __init__(
         self,
-        models: Mapping[str, Encoder],
+        models: cells.Models,
         pairs: TextSet,
         dims: Sequence[int] | None = None,
         layer: int | None = None,

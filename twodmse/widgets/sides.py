@@ -1,6 +1,5 @@
 """Models of unlike shape side by side, at the same share of their depth and of their width."""
 
-from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from IPython.display import display
 
 from twodmse.data.sets import TextSet
-from twodmse.encoder.encoder import Encoder
 from twodmse.widgets import cells, drawing
 from twodmse.widgets.controls import HALF, LABEL, STEP, WIDE, text_box
 from twodmse.widgets.scored import Scatter
@@ -33,7 +31,7 @@ class SideBySide:
 
     def __init__(
         self,
-        models: Mapping[str, Encoder],
+        models: cells.Models,
         first: str,
         second: str,
         pairs: TextSet | None = None,

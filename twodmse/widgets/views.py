@@ -5,7 +5,7 @@ Only ipywidgets' own widgets are used, so that JupyterLab, Colab and others show
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -33,9 +33,7 @@ class CellView(ABC):
         ValueError: if the models differ in shape, or the layer or dim is out of range.
     """
 
-    def __init__(
-        self, models: Mapping[str, Encoder] | Encoder, layer: int | None = None, dim: int | None = None
-    ) -> None:
+    def __init__(self, models: cells.Models, layer: int | None = None, dim: int | None = None) -> None:
         self.states_of = cells.StatesOf(models)
         layer, dim = self.first_model.check_cell(layer, dim)
         self.layer = slider("layer", layer, self.states_of.num_layers)
@@ -148,7 +146,7 @@ class TwoSentences(CellView):
     """
 
     def __init__(
-        self, models: Mapping[str, Encoder], first: str, second: str, layer: int | None = None, dim: int | None = None
+        self, models: cells.Models, first: str, second: str, layer: int | None = None, dim: int | None = None
     ) -> None:
         super().__init__(models, layer, dim)
         self.first, self.second = text_box("sentence 1", first), text_box("sentence 2", second)
@@ -199,7 +197,7 @@ class Ranking(CellView):
 
     def __init__(
         self,
-        models: Mapping[str, Encoder],
+        models: cells.Models,
         query: str,
         sentences: Sequence[str],
         layer: int | None = None,

@@ -1,16 +1,15 @@
 """Why does a pair's cosine change between two cells? The shares of coordinates and of tokens, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 
-from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import check_count
 from twodmse.probes.shares import TokenVectors, coordinate_shares, token_shares, token_vectors
-from twodmse.widgets import drawing
+from twodmse.widgets import cells, drawing
 from twodmse.widgets.controls import HALF, WIDE, log_slider, number_box, slider, text_box
 from twodmse.widgets.views import CellView
 
@@ -36,7 +35,7 @@ class WhyFlip(CellView):
 
     def __init__(
         self,
-        models: Mapping[str, Encoder],
+        models: cells.Models,
         first: str,
         second: str,
         layer: int | None = None,

@@ -1,1 +1,1 @@
-"""What goes beyond the plans: means of the weights of runs, and a second backbone."""
+"""What goes beyond the study's first plan: means of weights of its runs, a second backbone, the paper's base loss."""

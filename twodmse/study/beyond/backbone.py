@@ -55,6 +55,6 @@ def backbone(data: Path) -> str:
     return (
         f"{NAME}, {second.depth} x {second.width}, untouched: STS-B {top['stsb']:.2f} and SICK-R "
         f"{top['sickr']:.2f} at the full cell. Both models before any training, at the same share of their layers; the "
-        f"dims of the means are {', '.join(map(str, MEAN_DIMS))} and {', '.join(map(str, PLAN.mean_dims))}:\n\n{markdown(table)}\n\n"
-        + (f"Not run on {NAME}: {missing}." if missing else "")
+        f"dims of the means are {', '.join(map(str, MEAN_DIMS))} and {', '.join(map(str, PLAN.mean_dims))}:\n\n"
+        f"{markdown(table)}\n\n" + (f"Not run on {NAME}: {missing}." if missing else "")
     ).strip()
