@@ -282,6 +282,8 @@ def test_claims_are_compared_at_both_choices_of_the_rate(data):
     assert "+8.00 (+8.00 to +8.00) holds | +8.00" in costs
     assert text.count("not tested here | not tested here") == 8
     assert "Whole curves: `full`, `2dmse`. " in text
+    picked = "5e-05* (1 seed) and 0.0008* (1 seed)"  # both at an end of the rates
+    assert f"for the top and below: `full` {picked}; `2dmse` {picked}. At an end of the rates run (marked *)" in text
     runs = pd.read_csv(data / "study_runs.csv")
     second = runs["run"].eq("2dmse-s1")  # stored before the curve, at the rate that is best for the top
     runs.assign(lr=runs["lr"].mask(second, 5e-5)).to_csv(data / "study_runs.csv", index=False)

@@ -99,10 +99,20 @@ def choices(data: Path) -> str:
     for name, study in {"at the best for the top": top, "at the best below": below}.items():
         found = [claim.row(study) for claim in compared]
         table[name] = [f"{row['difference']} {row['verdict']}".strip() for row in found]
+    picked = [f"`{m}` {' and '.join(picked_rate(study, m) for study in (top, below))}" for m in whole]
     return (
         f"{markdown(table)}\n\nWhole curves: {', '.join(f'`{model}`' for model in whole)}. A claim "
-        "about a model whose curve is not whole is not tested."
+        "about a model whose curve is not whole is not tested. Rates picked on STS-B validation, for the top and "
+        f"below: {'; '.join(picked)}. At an end of the rates run (marked *) the best may lie beyond."
     )
+
+
+def picked_rate(study: Study, model: str) -> str:
+    """The learning rate of a model in a study at the best of its curve, and how many seeds are stored at it."""
+    rate, seeds = study.runs.loc[study.runs["model"] == model, "lr"].iloc[0], study.seeds(model)
+    rates = [trial.settings["lr"] for trial in PLANS["curves"].trials if trial.model == model]
+    end = "*" if rate in (min(rates), max(rates)) else ""
+    return f"{rate:g}{end} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
 def rises(data: Path) -> str:
