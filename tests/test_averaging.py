@@ -72,6 +72,12 @@ def test_another_vocabulary_is_refused():
         average([start, other])
 
 
+@pytest.mark.parametrize("given", ["bundled", ["bundled"], [None]])
+def test_what_is_no_encoder_is_refused(given):
+    with pytest.raises(ValueError, match=r"encoders\[0\] is .*: give encoders, as Encoder.load gives them"):
+        average(given)
+
+
 @pytest.mark.parametrize(
     ("count", "shares", "message"),
     [
@@ -82,6 +88,7 @@ def test_another_vocabulary_is_refused():
         (2, [float("nan"), 1], r"shares\[0\] is nan"),
         (2, ["a", 1], r"shares\[0\] is 'a'"),
         (1, [True], r"shares\[0\] is True"),
+        (2, 0.5, "shares is 0.5: give one share for each encoder"),
     ],
 )
 def test_shares_that_do_not_fit_are_refused(count, shares, message):

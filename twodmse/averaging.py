@@ -1,7 +1,7 @@
 """The mean of the weights of encoders that were trained from one start: one encoder, as fast as each of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -28,10 +28,13 @@ def average(encoders: Sequence[Encoder], shares: Sequence[float] | None = None) 
         (2203.05482, section 2, uniform soup), and WiSE-FT (2109.01903, eq. 1), with the start among the encoders.
 
     Raises:
-        ValueError: if there is none, shares do not fit, or shapes, layouts or vocabularies differ, or if the weights
-            point different ways, so that they do not come from one start.
+        ValueError: if there is none, one is no encoder, shares do not fit, or shapes, layouts or vocabularies differ,
+            or if the weights point different ways, so that they do not come from one start.
     """
-    encoders = list(encoders)
+    encoders = [encoders] if isinstance(encoders, Encoder | str) else list(encoders)
+    for place, one in enumerate(encoders):
+        if not isinstance(one, Encoder):
+            raise ValueError(f"encoders[{place}] is {one!r}: give encoders, as Encoder.load gives them")
     parts = _shares(len(encoders), shares)
     first, *others = encoders
     for place, other in enumerate(others, start=1):
@@ -51,6 +54,8 @@ def _shares(count: int, shares: Sequence[float] | None) -> list[float]:
         raise ValueError("there are no encoders to average: give at least one")
     if shares is None:
         return [1 / count] * count
+    if not isinstance(shares, Iterable):
+        raise ValueError(f"shares is {shares!r}: give one share for each encoder")
     parts = list(shares)
     if len(parts) != count:
         raise ValueError(f"there are {count} encoders and {len(parts)} shares: give one share for each")
