@@ -1,5 +1,6 @@
 """Every number in the project's prose comes from a stored table, and every picture from one too."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from conftest import run_app
 
 from twodmse.quickstart import LEARNING_RATES, RATES, settings
-from twodmse.study.beyond.backbone import backbone
+from twodmse.study.beyond.backbone import backbone, backbone_claims
 from twodmse.study.figures import draw_figures
 from twodmse.study.report import fill, loose_numbers
 from twodmse.study.tables import markdown
@@ -52,6 +53,36 @@ def test_the_second_backbone_stands_beside_the_first_at_the_same_share_of_its_la
     row = next(line for line in backbone(DATA).splitlines() if line.startswith("| 3 of 6, 6 of 12"))
     assert row.endswith(f"| {scores[0]:.2f} | {scores[1]:.2f} |")
     assert backbone(tmp_path) == "No run on all-mpnet-base-v2 is stored: not tested here."
+
+
+def test_claims_on_the_second_backbone_are_at_the_rates_of_its_own_sweep(tmp_path):
+    shutil.copytree(DATA / "mpnet", tmp_path / "mpnet")
+    for path in (tmp_path / "mpnet").iterdir():
+        rows = pd.read_csv(path)
+        rows[rows["run"] == "untouched-s0"].to_csv(path, index=False) if "run" in rows else None
+    assert backbone_claims(tmp_path) == "No training on all-mpnet-base-v2 is stored: not tested here."
+    sweep = [("2dmse", 5e-5, 60, 80), ("2dmse", 1e-4, 62, 79), ("2dmse", 2e-4, 61, 78), ("full", 5e-5, 70, 90)]
+    sweep = pd.DataFrame(sweep, columns=["model", "lr", "below", "full"]).assign(seed=0, split="validation")
+    sweep["run"] = [f"sweep-{row.model}-lr{row.lr:g}" for row in sweep.itertuples()]
+    sweep.to_csv(tmp_path / "mpnet" / "study_sweep.csv", index=False)
+    for rate, gain in ((5e-5, 2.0), (1e-4, 5.0), (2e-4, 99.0)):
+        for path in (tmp_path / "mpnet").iterdir():
+            if path.name == "study_sweep.csv":
+                continue
+            rows = pd.read_csv(path)
+            more = rows[rows["run"] == "untouched-s0"].assign(run=f"2dmse-lr{rate:g}-s0", model="2dmse", steps=250)
+            more = more.assign(lr=rate) if "lr" in more else more
+            for name in more.columns[more.columns.str.match("draw_|spearman|below|full")]:
+                more[name] += gain
+            pd.concat([rows, more]).to_csv(path, index=False)
+    text = backbone_claims(tmp_path)
+    lifted = next(line for line in text.splitlines() if line.startswith("| 2DMSE lifts the layers below"))
+    assert lifted.endswith("| +2.00 (+2.00 to +2.00) holds | +5.00 (+5.00 to +5.00) holds |")
+    assert "| ... further than fine-tuning the last layer does | layers 1 to 11, mean of the dims | not tested" in text
+    assert "Rates picked by sweeps of 30 steps" in text
+    assert "5e-05, 0.0001, 0.0002: `2dmse` 5e-05* (1 seed) and 0.0001 (1 seed)." in text
+    untouched = pd.read_csv(DATA / "mpnet" / "study_summary.csv").query("run == 'untouched-s0' and split == 'test'")
+    assert f"| `2dmse`, 0.0001 | {untouched['below'].item() + 5:.2f} | {untouched['full'].item() + 5:.2f} |" in text
 
 
 def test_the_command_draws_and_names_a_missing_table(tmp_path):

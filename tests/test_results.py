@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from twodmse.study import claims, pictures
+from twodmse.study.beyond.averages import tries
 from twodmse.study.beyond.base_loss import base_loss
 from twodmse.study.figures import PICTURES
 from twodmse.study.plans import ABLATIONS, PLANS, chosen_rates
@@ -329,3 +330,28 @@ def test_the_papers_base_loss_has_the_weights_of_its_preset():
     assert (plan.steps, plan.batch_size, plan.data, plan.settings) == (
         curves.steps, curves.batch_size, curves.data, curves.settings
     )  # fmt: skip
+
+
+def test_further_runs_of_grid_differ_in_one_setting_from_its_preset():
+    grid = next(trial for trial in PLANS["curves"].trials if trial.model == "grid" and trial.settings["lr"] == 4e-4)
+    trials = [trial for trial in PLANS["further"].trials if trial.settings["lr"] == 4e-4]
+    changed = [{k: v for k, v in trial.settings.items() if grid.settings.get(k) != v} for trial in trials]
+    assert changed == [{"teacher": "sentence-transformers/all-mpnet-base-v2"}, {"steps": 2 * PLANS["curves"].steps}]
+
+
+def test_whole_runs_stand_among_the_tries_and_may_be_chosen(tmp_path):
+    rows = [
+        ("grid-twice-as-long-lr0.0002-s0", "validation", 83.5, 87.25),
+        ("grid-twice-as-long-lr0.0002-s0", "test", 74, 81),
+    ]
+    rows += [("grid-lr0.0002-s0", "validation", 99, 99)]  # no try
+    pd.DataFrame(rows, columns=["run", "split", "below", "full"]).to_csv(tmp_path / "study_summary.csv", index=False)
+    mean = [("0.0002, original 0", 82.0, 86.0, "validation")]
+    pd.DataFrame(mean, columns=["run", "below", "full", "split"]).to_csv(tmp_path / "study_tries.csv", index=False)
+    text = tries(tmp_path)
+    assert "| grid, twice as long, 0.0002 | 83.50 | 87.25 |" in text
+    assert "99" not in text
+    assert (
+        "Not run: grid, 12 x 768 teacher, 0.0004; grid, twice as long, 0.0004; grid, 12 x 768 teacher, 0.0002." in text
+    )
+    assert "Chosen, by the best sum of both: grid, twice as long, 0.0002. On the seven test sets it has 74" in text

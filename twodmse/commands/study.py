@@ -11,7 +11,7 @@ from twodmse.commands import one_line_errors
 @one_line_errors
 def study(
     plan: Annotated[
-        str, typer.Option(help="Which runs: minilm, curves, angle or mpnet (hours on 2 cores), or paper (one GPU).")
+        str, typer.Option(help="Which runs: minilm, curves, angle, further, mpnet (hours on 2 cores), paper (one GPU).")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the tables.")] = Path("figures/data"),
     work: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("runs/study"),

@@ -55,6 +55,8 @@ PLACES: dict[str, Callable[[Study], tuple[str, range | list[int], bool]]] = {
     "below": lambda study: (f"layers 1 to {study.depth - 1}, mean of the dims", study.below, False),
     "last": lambda study: (f"layer {study.depth}, mean of the dims", [study.depth], False),
     "full": lambda study: (f"cell ({study.depth}, {study.width})", [study.depth], True),
+    "layer 3": lambda study: ("layer 3, mean of the dims", [3], False),
+    "layer 6": lambda study: ("layer 6, mean of the dims", [6], False),
 }
 CLAIMS = [
     Comparison("2DMSE lifts the layers below the last", UNTOUCHED, "2dmse", "below"),
@@ -95,24 +97,32 @@ def choices(data: Path) -> str:
     if not whole:
         return "No curve is whole yet: no claim is tested here."
     compared = [claim for claim in CLAIMS if not {claim.first, claim.second} & set(ABLATIONS)]
+    rates = {m: [t.settings["lr"] for t in PLANS["curves"].trials if t.model == m] for m in whole}
+    return (
+        f"{markdown(at_both(compared, top, below))}\n\nWhole curves: {', '.join(f'`{model}`' for model in whole)}. A "
+        "claim about a model whose curve is not whole is not tested. Rates picked on STS-B validation, for the top and "
+        f"below: {picked(rates, top, below)}. At an end of the rates run (marked *) the best may lie beyond."
+    )
+
+
+def at_both(compared: list[Comparison], top: Study, below: Study) -> pd.DataFrame:
+    """Each comparison's difference and verdict in two studies: models at their best for the top, and below."""
     table = pd.DataFrame([claim.row(below) for claim in compared]).set_index("claim")[["where"]]
     for name, study in {"at the best for the top": top, "at the best below": below}.items():
         found = [claim.row(study) for claim in compared]
         table[name] = [f"{row['difference']} {row['verdict']}".strip() for row in found]
-    picked = [f"`{m}` {' and '.join(picked_rate(study, m) for study in (top, below))}" for m in whole]
-    return (
-        f"{markdown(table)}\n\nWhole curves: {', '.join(f'`{model}`' for model in whole)}. A claim "
-        "about a model whose curve is not whole is not tested. Rates picked on STS-B validation, for the top and "
-        f"below: {'; '.join(picked)}. At an end of the rates run (marked *) the best may lie beyond."
-    )
+    return table
 
 
-def picked_rate(study: Study, model: str) -> str:
-    """The learning rate of a model in a study at the best of its curve, and how many seeds are stored at it."""
-    rate, seeds = study.runs.loc[study.runs["model"] == model, "lr"].iloc[0], study.seeds(model)
-    rates = [trial.settings["lr"] for trial in PLANS["curves"].trials if trial.model == model]
-    end = "*" if rate in (min(rates), max(rates)) else ""
-    return f"{rate:g}{end} ({seeds} seed{'s' if seeds > 1 else ''})"
+def picked(rates: dict[str, list[float]], top: Study, below: Study) -> str:
+    """The learning rate of each model at both choices, of those that were run, and how many seeds are stored at it."""
+
+    def said(study: Study, model: str) -> str:
+        rate, seeds = study.runs.loc[study.runs["model"] == model, "lr"].iloc[0], study.seeds(model)
+        end = "*" if rate in (min(rates[model]), max(rates[model])) else ""
+        return f"{rate:g}{end} ({seeds} seed{'s' if seeds > 1 else ''})"
+
+    return "; ".join(f"`{model}` {said(top, model)} and {said(below, model)}" for model in rates)
 
 
 def rises(data: Path) -> str:

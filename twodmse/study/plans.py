@@ -19,6 +19,7 @@ ABLATIONS = {
 GRID_PRESET = {"grid": {k: v for k, v in PRESETS["grid"].items() if k not in ("data", "steps", "lr")}}
 FLOAT32 = "2dmse, float32"  # what mixed precision changes
 ANGLE = "AnglE"  # in the name of a model that has its base loss
+TALL = "sentence-transformers/all-mpnet-base-v2"  # 12 x 768
 INDEPENDENT = "independent"  # models of their own depth, each cut first and then trained with mrl
 
 
@@ -28,7 +29,7 @@ class Trial:
 
     model: str  # what the tables call it
     seed: int = 0
-    settings: dict[str, Any] = field(default_factory=dict)  # of TrainConfig; none for the untouched backbone
+    settings: dict[str, Any] = field(default_factory=dict)  # of TrainConfig, before the plan's; none: untouched
     layers: int | None = None  # depth it is cut to before training; None keeps all
     rate_of: str | None = None  # whose learning rate of the sweep it takes
     sweep: bool = False  # a short run at one learning rate, to choose among them
@@ -172,6 +173,19 @@ def twelve_layers() -> tuple[Trial, ...]:
     return Trial("untouched"), *made, *own
 
 
+def further() -> tuple[Trial, ...]:
+    """What might lift `grid` at both places: another teacher, and a run twice as long."""
+    tries: dict[str, dict[str, Any]] = {
+        "grid, 12 x 768 teacher": {"teacher": TALL},
+        "grid, twice as long": {"steps": 2 * 517},
+    }
+    return tuple(
+        Trial(name, 0, {"recipe": "grid"} | GRID_PRESET["grid"] | changed | {"lr": rate}, curve=True)
+        for rate in (4e-4, 2e-4)
+        for name, changed in tries.items()
+    )
+
+
 def trials(depths: tuple[int, ...], swept: bool, seeds: tuple[int, int] = (3, 2)) -> tuple[Trial, ...]:
     """The runs of the study: every recipe, the ablations of 2dmse, and models trained at their own depth.
 
@@ -231,8 +245,11 @@ PLANS = {
     "angle": StudyPlan(
         backbone="bundled", data="all-nli", steps=517, batch_size=64, trials=angle_mix(), settings={"save_every": 200}
     ),
+    "further": StudyPlan(
+        backbone="bundled", data="all-nli", steps=517, batch_size=64, trials=further(), settings={"save_every": 200}
+    ),
     "mpnet": StudyPlan(
-        backbone="sentence-transformers/all-mpnet-base-v2",
+        backbone=TALL,
         data="all-nli",
         steps=250,
         batch_size=64,

@@ -17,7 +17,7 @@ import typer
 from twodmse.files import atomic_file
 from twodmse.study import answers, claims
 from twodmse.study.beyond.averages import tries
-from twodmse.study.beyond.backbone import backbone
+from twodmse.study.beyond.backbone import backbone, backbone_claims
 from twodmse.study.beyond.base_loss import base_loss
 from twodmse.study.results import Study
 from twodmse.study.tables import markdown, read
@@ -141,6 +141,7 @@ BLOCKS: dict[str, Block] = {
     "tries": tries,
     "base-loss": base_loss,
     "backbone": backbone,
+    "backbone-claims": backbone_claims,
     "precision": claims.precision,
     "paper-plan": claims.paper_plan,
 }

@@ -23,6 +23,7 @@ class Study:
     cells: pd.DataFrame
     draws: pd.DataFrame
     kl: pd.DataFrame
+    mean_dims: tuple[int, ...] = MEAN_DIMS
 
     @classmethod
     def read(cls, data: Path) -> "Study":
@@ -45,13 +46,28 @@ class Study:
         Raises:
             FileNotFoundError: naming the table that is missing.
         """
+        summary = read(data, "study_summary")
+        picked = {model: chosen_rates(summary, model) for model in PLANS["curves"].whole_curves(summary)}
+        return cls.at_rates(data, {model: rates.get(place, rates["below"]) for model, rates in picked.items()})
+
+    @classmethod
+    def at_rates(cls, data: Path, rates: dict[str, float], mean_dims: tuple[int, ...] = MEAN_DIMS) -> "Study":
+        """The untouched model, and the runs of each model at the learning rate given for it.
+
+        Args:
+            data: folder of the tables.
+            rates: learning rate by model; one at which nothing is stored is left out.
+            mean_dims: the dims of every mean over cells.
+
+        Raises:
+            FileNotFoundError: naming the table that is missing.
+        """
         runs, cells, draws, kl = (read(data, f"study_{name}") for name in ("runs", "cells", "draws", "kl"))
-        summary, names = read(data, "study_summary"), {f"{UNTOUCHED}-s0"}
-        for model in PLANS["curves"].whole_curves(summary):
-            rates = chosen_rates(summary, model)
-            fit = runs[(runs["model"] == model) & (runs["lr"] == rates.get(place, rates["below"]))]
+        names = {f"{UNTOUCHED}-s0"}
+        for model, rate in rates.items():
+            fit = runs[(runs["model"] == model) & (runs["lr"] == rate)]
             names |= set(fit.drop_duplicates("seed", keep="last")["run"])  # of a run done twice, the curve's own
-        return cls(runs[runs["run"].isin(names)], cells, draws, kl)
+        return cls(runs[runs["run"].isin(names)], cells, draws, kl, mean_dims)
 
     @property
     def models(self) -> list[str]:
@@ -179,7 +195,7 @@ class Study:
 
     def counted(self, whole: bool) -> Sequence[int]:
         """The dims that count: the full width, or those of every mean."""
-        return [self.width] if whole else MEAN_DIMS
+        return [self.width] if whole else self.mean_dims
 
     @property
     def below(self) -> range:

@@ -167,13 +167,14 @@ def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: dict
     if trial.rate_of:
         rate = best_rate(pd.read_csv(table_path(out, SWEEP)), trial.rate_of)
         trial = trial.with_settings(lr=rate)
-    encoder, seconds = trained(plan, trial, plan.steps, work)
+    steps = trial.settings.get("steps", plan.steps)
+    encoder, seconds = trained(plan, trial, steps, work)
     layers = scored_layers(trial, encoder)
     cells, draws = score(plan, encoder, layers)
     held_out = load_pairs(plan.validation)
     validation = pairs_grid(encoder, held_out, plan.dims, layers, resamples=0)
     texts = distinct(held_out)[0]
-    facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": plan.steps if trial.settings else 0}
+    facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": steps if trial.settings else 0}
     for table, rows in {CELLS: cells, DRAWS: draws, KL: layer_kl(encoder, texts)}.items():
         add_rows(table_path(out, table), tagged(rows, facts), work)
     depth = Encoder.load(plan.backbone).num_layers
@@ -280,6 +281,7 @@ def overview(plan: StudyPlan, out: Path) -> pd.DataFrame:
     for trial in plan.queue(swept(out)):
         settings = " ".join(f"{k}={v}" for k, v in trial.settings.items())
         depth = "all" if trial.layers is None else trial.layers
-        steps = (plan.sweep_steps if trial.sweep else plan.steps) if trial.settings else 0
+        whole = trial.settings.get("steps", plan.steps)
+        steps = (plan.sweep_steps if trial.sweep else whole) if trial.settings else 0
         rows.append((trial.name, trial.model, steps, depth, settings, "yes" if trial.name in had else "no"))
     return pd.DataFrame(rows, columns=["run", "model", "steps", "layers", "settings", "done"])

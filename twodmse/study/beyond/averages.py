@@ -16,7 +16,7 @@ from twodmse.data.sets import load_pairs
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import pairs_grid
 from twodmse.study.plans import PLANS, StudyPlan, Trial
-from twodmse.study.run import add_rows, score, scored_layers, summary_row, trained
+from twodmse.study.run import SUMMARY, add_rows, score, scored_layers, summary_row, trained
 from twodmse.study.tables import markdown, read, table_path
 from twodmse.training.folders import stored_order
 from twodmse.training.ordering import reorder
@@ -106,16 +106,30 @@ def is_scored(tries: pd.DataFrame, name: str) -> bool:
     return bool(((tries["run"] == name) & (tries["split"] == "test")).any())
 
 
+def every_try(data: Path) -> pd.DataFrame:
+    """Columns run, split, below and full: the means of weights, and the stored runs of the plan ``further``."""
+    tables = [read(data, TRIES)] if table_path(data, TRIES).is_file() else []
+    if table_path(data, SUMMARY).is_file():
+        named = {trial.name: f"{trial.model}, {trial.settings['lr']:g}" for trial in PLANS["further"].trials}
+        runs = read(data, SUMMARY)
+        runs = runs[runs["run"].isin(named)]
+        tables.append(runs.assign(run=runs["run"].map(named)))
+    return pd.concat(tables)[["run", "split", "below", "full"]] if any(map(len, tables)) else pd.DataFrame()
+
+
 def tries(data: Path) -> str:
     """Every try, on the validation pairs, and the chosen one on the test sets; a block of figures/CLAIMS.md."""
-    if not table_path(data, TRIES).is_file():
-        return "No mean of weights is stored: not tried here."
-    found = read(data, TRIES)
+    found = every_try(data)
+    if found.empty:
+        return "No try is stored: not tried here."
     wide = found[found["split"] == "validation"].set_index("run")[["below", "full"]]
-    wide = wide.loc[[one.name for one in EVERY if one.name in wide.index]]
-    wide.index = wide.index.rename("learning rates of the runs, share of the original")
+    planned = [f"{trial.model}, {trial.settings['lr']:g}" for trial in PLANS["further"].trials]
+    missing = [name for name in planned if name not in wide.index]
+    wide = wide.loc[[name for name in (*(one.name for one in EVERY), *planned) if name in wide.index]]
+    wide.index = wide.index.rename("learning rates of the runs, share of the original; or the run, its learning rate")
     best, test = chosen(found), found[found["split"] == "test"].set_index("run")
-    said = f"{markdown(wide)}\n\nChosen, by the best sum of both: {best}."
+    said = f"{markdown(wide)}\n\n" + (f"Not run: {'; '.join(missing)}. " if missing else "")
+    said += f"Chosen, by the best sum of both: {best}."
     if best in test.index:
         said += (
             f" On the seven test sets it has {test.at[best, 'below']:.2f} over the layers below the last and "
