@@ -212,15 +212,27 @@ def test_transformers_own_callback_stops_early(triplets, tmp_path):
 
 
 class Odd(TrainerCallback, ExportableState):
-    """A callback whose state no file of JSON can hold."""
+    """A callback whose state may be one that no file of JSON can hold."""
+
+    def __init__(self, thing):
+        self.thing = thing
 
     def state(self):
-        return {"args": {"thing": object()}, "attributes": {}}
+        return {"args": {"thing": self.thing}, "attributes": {}}
 
 
-def test_a_callback_that_cannot_be_stored_is_not_taken_for_a_full_disk(triplets, tmp_path):
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), callbacks=[Odd()])
+circular = []
+circular.append(circular)
+
+
+@pytest.mark.parametrize(
+    ("thing", "error", "says"),
+    [(object(), TypeError, "not JSON serializable"), (circular, ValueError, "Circular reference")],
+    ids=["no JSON", "circular"],
+)
+def test_a_callback_that_cannot_be_stored_is_not_taken_for_a_full_disk(thing, error, says, triplets, tmp_path):
+    with pytest.raises(error, match=says):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), callbacks=[Odd(thing)])
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 

@@ -12,7 +12,7 @@ from twodmse import plots
 from twodmse.files import atomic_file
 from twodmse.study import pictures
 from twodmse.study.answers import BOOKS
-from twodmse.study.beyond.backbone import FOLDER, NAME, second_backbone
+from twodmse.study.beyond.backbone import FOLDER, NAME, second_backbone, second_layers
 from twodmse.study.plans import ABLATIONS
 from twodmse.study.results import Study
 from twodmse.study.tables import read, table_path
@@ -179,6 +179,14 @@ PICTURES = [
         (*STUDY, f"{FOLDER}/study_runs", f"{FOLDER}/study_cells"),
         second_backbone,
         "08",
+    ),
+    Picture(
+        "second_layers",
+        f"quality over depth on {NAME}, each model at the rate its sweep picks for the layers below the last",
+        tuple(f"{FOLDER}/{table}" for table in (*STUDY, "study_sweep")),
+        second_layers,
+        "08",
+        "2DMSE v1, curves over layers",
     ),
     Picture(
         "published_grids",
