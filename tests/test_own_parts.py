@@ -227,7 +227,7 @@ circular.append(circular)
 
 @pytest.mark.parametrize(
     ("thing", "error", "says"),
-    [(object(), TypeError, "not JSON serializable"), (circular, ValueError, "Circular reference")],
+    [(object(), TypeError, "not JSON serializable"), (circular, RecursionError, "recursion")],
     ids=["no JSON", "circular"],
 )
 def test_a_callback_that_cannot_be_stored_is_not_taken_for_a_full_disk(thing, error, says, triplets, tmp_path):
