@@ -1,6 +1,7 @@
 """Pictures of many models: grids in rows, and differences with their intervals."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
 
 
 def name_points(ax: Axes, names: Sequence[tuple[str, np.ndarray, str]], size: float = 7) -> None:
-    """Write a text beside each point, on the side where it covers the fewest points and texts.
+    """Write a text beside each point, on the side where it covers least of the points, lines and texts.
 
     Args:
         ax: where the points are drawn already.
@@ -111,6 +112,11 @@ def name_points(ax: Axes, names: Sequence[tuple[str, np.ndarray, str]], size: fl
     inch = ax.figure.dpi / 72  # pixels a point of print
     centres = np.array([ax.transData.transform(point) for _, point, _ in names]) / inch  # (P, 2)
     taken = [(*(centre - 4), *(centre + 4)) for centre in centres]  # boxes left, bottom, right, top: the markers
+    for line in ax.lines:
+        path = np.asarray(line.get_transform().transform(line.get_xydata())) / inch  # (V, 2)
+        for start, end in pairwise(path):
+            steps = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / 3))[:, None]
+            taken += [(*(spot - 1), *(spot + 1)) for spot in start + steps * (end - start)]
     for (text, point, colour), centre in zip(names, centres, strict=True):
         if not text:
             continue

@@ -35,11 +35,11 @@ class Comparison:
     words: str
     first: str
     second: str
-    where: str  # a key of `PLACES`
+    where: str  # a key of `PLACES` or `LAYERS`
 
     def row(self, study: Study) -> dict[str, str]:
         """The claim, its numbers and its verdict."""
-        where, layers, whole = PLACES[self.where](study)
+        where, layers, whole = (PLACES | LAYERS)[self.where](study)
         row = {"claim": self.words, "where": where, "first": "", "second": "", "difference": "", "seed by seed": ""}
         if not study.has(self.first, self.second):
             return row | {"verdict": UNTESTED}
@@ -55,6 +55,8 @@ PLACES: dict[str, Callable[[Study], tuple[str, range | list[int], bool]]] = {
     "below": lambda study: (f"layers 1 to {study.depth - 1}, mean of the dims", study.below, False),
     "last": lambda study: (f"layer {study.depth}, mean of the dims", [study.depth], False),
     "full": lambda study: (f"cell ({study.depth}, {study.width})", [study.depth], True),
+}
+LAYERS: dict[str, Callable[[Study], tuple[str, range | list[int], bool]]] = {
     "layer 3": lambda study: ("layer 3, mean of the dims", [3], False),
     "layer 6": lambda study: ("layer 6, mean of the dims", [6], False),
 }
