@@ -283,4 +283,4 @@ def test_the_command_lists_the_runs_and_refuses_an_unknown_plan(tmp_path):
     assert not list(tmp_path.iterdir())
     result = run_app("study", "--plan", "nothing")
     assert result.exit_code == 1
-    assert "unknown plan 'nothing': choose one of minilm, curves, angle, mpnet, paper" in result.stderr
+    assert "unknown plan 'nothing': choose one of minilm, curves, angle, further, mpnet, paper" in result.stderr
