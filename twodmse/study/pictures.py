@@ -54,12 +54,16 @@ def study_grids(data: Path) -> Figure:
 
 def study_layers(data: Path) -> Figure:
     """Spearman over the layers at three dims."""
-    study = Study.read(data)
+    return over_layers(Study.read(data), "Quality over depth: mean of seven STS test sets, band from seed to seed")
+
+
+def over_layers(study: Study, title: str) -> Figure:
+    """A study's Spearman over its layers at dims 16, 64 and its full width."""
     figure, axes = panels(3)
     for ax, dim in zip(axes, (16, 64, study.width), strict=True):
         draw_lines(study, LINES, ax, "layer", range(1, study.depth + 1), [dim])
         ax.set_title(f"dim {dim}")
-    return titled(figure, axes, "Quality over depth: mean of seven STS test sets, band from seed to seed")
+    return titled(figure, axes, title)
 
 
 def study_dims(data: Path) -> Figure:

@@ -214,9 +214,7 @@ class CellTrainer(Trainer):
                 mark_complete(folder, others)
         except Exception as error:  # a full disk has another kind in each writer: safetensors', torch's, Python's
             discard(folder)
-            if isinstance(
-                error, (TypeError, RecursionError)
-            ):  # JSON cannot hold a callback's state: no room would help
+            if isinstance(error, (TypeError, RecursionError)):  # JSON cannot hold a callback's state: room is no help
                 raise
             raise OSError(
                 f"{folder} could not be written ({error}): make room, then go on with --resume; "

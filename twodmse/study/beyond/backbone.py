@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from twodmse import plots
 from twodmse.study.claims import CLAIMS, Comparison, at_both, picked
-from twodmse.study.pictures import LINES, draw_lines, panels, titled
+from twodmse.study.pictures import over_layers
 from twodmse.study.plans import INDEPENDENT, PLANS, chosen_rates
 from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study
 from twodmse.study.tables import markdown, read, table_path
@@ -42,12 +42,7 @@ def second_backbone(data: Path) -> Figure:
 
 def second_layers(data: Path) -> Figure:
     """Spearman over the layers of the second backbone at three dims, each model at its sweep's best rate for them."""
-    study = at_best(data, "below")
-    figure, axes = panels(3)
-    for ax, dim in zip(axes, (16, 64, study.width), strict=True):
-        draw_lines(study, LINES, ax, "layer", range(1, study.depth + 1), [dim])
-        ax.set_title(f"dim {dim}")
-    return titled(figure, axes, f"{NAME}, quality over depth: mean of seven STS test sets")
+    return over_layers(at_best(data, "below"), f"{NAME}, quality over depth: mean of seven STS test sets")
 
 
 def backbone(data: Path) -> str:
