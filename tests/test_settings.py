@@ -43,6 +43,12 @@ def test_the_length_is_what_the_folder_says_else_the_tokenizer_never_past_the_po
     np.testing.assert_allclose(loaded.encode(LONG), loaded.encode(" ".join(LONG.split()[: tokens - 2])), atol=1e-6)
 
 
+@pytest.mark.parametrize(("asked", "said"), [(64, 0), (65, 1)])
+def test_a_length_past_the_positions_is_said_to_be_cut(folder, caplog, asked, said):
+    assert Encoder.load(folder, max_length=asked).max_length == 64
+    assert caplog.text.count("the model has positions for 64") == said
+
+
 def test_the_length_is_found_under_older_names_and_written_wherever_it_is_looked_for(folder, tmp_path):
     (folder / "twodmse.json").unlink()
     (folder / "sentence_bert_config.json").rename(folder / "sentence_roberta_config.json")

@@ -167,7 +167,11 @@ def usable_length(model: nn.Module, tokenizer: Any, wanted: int | None) -> int:
     said = tokenizer.model_max_length if wanted is None else wanted
     if isinstance(said, bool) or not isinstance(said, int | float) or not said >= 1:
         raise ValueError(f"the maximal length is {said!r} (max_length, or the tokenizer's model_max_length)")
-    length = int(min(said, positions(model)))
+    length = int(min(said, most := positions(model)))
+    if wanted is not None and wanted > most:
+        log.warning(
+            "a length of %d tokens is asked for: the model has positions for %d, texts are cut there", said, most
+        )
     if length > 10**9:
         raise ValueError(
             "neither the tokenizer nor the model says how long a text may be: give max_length, or write "
