@@ -182,7 +182,7 @@ def test_rows_in_memory_are_read_like_those_of_a_file(kind, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [
-        ("mini-nli", None, "mine is a str: give a TextSet, one split of a Dataset, or a DataFrame"),
+        ("mini-nli", None, "mine is a str: give a TextSet, one split of a Dataset, a DataFrame, or"),
         (DatasetDict(train=Dataset.from_pandas(SCORED)), None, "mine is a DatasetDict"),
         ([("a man", "a dog")], None, "mine is a list"),
         (

@@ -101,7 +101,14 @@ def test_tasks_in_memory_are_scored_like_those_of_a_file(encoder, pairs, tmp_pat
     table.to_csv(tmp_path / "p.csv", index=False)
     named, *others = (
         sts_grid(encoder, tasks, [4, 32], resamples=0)
-        for tasks in ([str(tmp_path / "p.csv")], table, [pairs], [tmp_path / "p.csv", pairs, table])
+        for tasks in (
+            [str(tmp_path / "p.csv")],
+            table,
+            [pairs],
+            [tmp_path / "p.csv", pairs, table],
+            table.to_dict("records"),
+            [table.to_dict("records"), table.to_dict("list") | {"score": list(pairs.gold)}],
+        )
     )
     for grid in others:
         assert grid["spearman"].tolist() == named["spearman"].tolist() * (len(grid) // len(named))

@@ -24,7 +24,9 @@ def columns_at_hand(rows: Any, name: str) -> Columns:
     names = getattr(rows, "column_names", getattr(rows, "columns", rows))
     columnar = isinstance(rows, Mapping) or (names is not rows and hasattr(rows, "__getitem__"))
     if not columnar or (isinstance(names, dict) and names is not rows):
-        raise ValueError(f"{name} is a {type(rows).__name__}: give a TextSet, one split of a Dataset, or a DataFrame")
+        raise ValueError(
+            f"{name} is a {type(rows).__name__}: give a TextSet, one split of a Dataset, a DataFrame, or dictionaries"
+        )
     names = list(names)
     for i, column in enumerate(names):
         if column in names[:i]:
@@ -32,6 +34,13 @@ def columns_at_hand(rows: Any, name: str) -> Columns:
         if isinstance(rows[column], str | bytes):
             raise ValueError(f"{name}, column {column} is one text, {rows[column][:40]!r}: give a list of texts")
     return {str(column): list(rows[column]) for column in names}
+
+
+def is_rows(values: Any) -> bool:
+    """Whether a value is a list of rows, dictionaries that hold one text a name, rather than a list of data sets."""
+    return isinstance(values, list | tuple) and any(
+        isinstance(row, dict) and any(isinstance(value, str) for value in row.values()) for row in values
+    )
 
 
 def columns_of(rows: Sequence[dict[str, Any]]) -> Columns:

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from twodmse.checked import is_whole
+from twodmse.data.memory import is_rows
 from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, distinct, load_pairs, scored
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import listed
@@ -68,7 +69,7 @@ def load_tasks(tasks: Sequence[Any]) -> list[TextSet]:
     Raises:
         ValueError: for an unknown task, one without scores, or two of one name.
     """
-    tasks = [tasks] if isinstance(tasks, str) or not isinstance(tasks, Sequence) else tasks
+    tasks = [tasks] if isinstance(tasks, str) or not isinstance(tasks, Sequence) or is_rows(tasks) else tasks
     known: dict[str, TextSet | None] = {}
     for number, task in enumerate(tasks, 1):
         if isinstance(task, str | Path):
