@@ -629,6 +629,8 @@ def test_a_replay_is_saved_as_a_gif_of_one_frame_a_step(tmp_path):
     Replay(GRIDS, HISTORY, smooth=2).save(tmp_path / "replay.gif", seconds=0.5)
     with pytest.raises(FileExistsError, match=r"replay\.gif exists"):
         Replay(GRIDS, HISTORY, smooth=2).save(tmp_path / "replay.gif")
+    with pytest.raises(ValueError, match=r"ends in \.gif, not .*replay\.mp4"):
+        Replay(GRIDS, HISTORY, smooth=2).save(tmp_path / "replay.mp4")
     with Image.open(tmp_path / "replay.gif") as film:
         assert film.n_frames == 3
         assert film.info["duration"] == 500

@@ -82,7 +82,10 @@ class Replay:
 
         Raises:
             FileExistsError: if there is one and ``overwrite`` is false.
+            ValueError: for a name that does not end in .gif.
         """
+        if Path(path).suffix.lower() != ".gif":
+            raise ValueError(f"the film is a GIF: give a name that ends in .gif, not {str(path)!r}")
         with atomic_file(path, overwrite) as work:
             figure, ax = static.replay_frame(self.low, self.high)
             draw = partial(static.draw_step, ax, self.grids, self.low, self.high)
