@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -130,9 +131,9 @@ def add_rows(path: Path, rows: pd.DataFrame, work: Path) -> None:
 
 def sweep_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path) -> None:
     """Train a few steps at one learning rate and write the mean of its cells on the validation pairs."""
-    encoder, _ = trained(plan, trial, plan.sweep_steps, work)
+    encoder, _ = trained(plan, trial, work)
     grid = pairs_grid(encoder, load_pairs(plan.validation), plan.mean_dims, scored_layers(trial, encoder), resamples=0)
-    row = {"run": trial.name, "model": trial.model, "lr": trial.settings["lr"], "steps": plan.sweep_steps}
+    row = {"run": trial.name, "model": trial.model, "lr": trial.settings["lr"], "steps": steps_of(plan, trial)}
     row |= {"seed": trial.seed, "task": plan.validation, "spearman": grid["spearman"].mean()}
     row["top"] = grid["spearman"].iloc[-1]  # its last layer at full width
     row |= summary_row("validation", grid, plan.mean_dims, Encoder.load(plan.backbone).num_layers)
@@ -167,14 +168,13 @@ def study_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path, here: dict
     if trial.rate_of:
         rate = best_rate(pd.read_csv(table_path(out, SWEEP)), trial.rate_of)
         trial = trial.with_settings(lr=rate)
-    steps = trial.settings.get("steps", plan.steps)
-    encoder, seconds = trained(plan, trial, steps, work)
+    encoder, seconds = trained(plan, trial, work)
     layers = scored_layers(trial, encoder)
     cells, draws = score(plan, encoder, layers)
     held_out = load_pairs(plan.validation)
     validation = pairs_grid(encoder, held_out, plan.dims, layers, resamples=0)
     texts = distinct(held_out)[0]
-    facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": steps if trial.settings else 0}
+    facts = {"run": trial.name, "model": trial.model, "seed": trial.seed, "steps": steps_of(plan, trial)}
     for table, rows in {CELLS: cells, DRAWS: draws, KL: layer_kl(encoder, texts)}.items():
         add_rows(table_path(out, table), tagged(rows, facts), work)
     depth = Encoder.load(plan.backbone).num_layers
@@ -198,7 +198,14 @@ def summary_row(split: str, grid: pd.DataFrame, mean_dims: Sequence[int], depth:
     return {"split": split} | {place: grid.loc[rows, "spearman"].mean() for place, rows in places.items()}
 
 
-def trained(plan: StudyPlan, trial: Trial, steps: int, work: Path) -> tuple[Encoder, float]:
+def steps_of(plan: StudyPlan, trial: Trial) -> int:
+    """How many steps a run trains: the few of a sweep, its own number, or the plan's; none without a recipe."""
+    if not trial.settings:
+        return 0
+    return plan.sweep_steps if trial.sweep else cast(int, trial.settings.get("steps", plan.steps))
+
+
+def trained(plan: StudyPlan, trial: Trial, work: Path) -> tuple[Encoder, float]:
     """The trial's encoder and the seconds of this call's training; a run that was cut short goes on.
 
     The untouched backbone, where a trial has no recipe; NaN seconds, where the training had ended before.
@@ -209,7 +216,8 @@ def trained(plan: StudyPlan, trial: Trial, steps: int, work: Path) -> tuple[Enco
     if "recipe" not in trial.settings:
         return encoder, 0.0
     folder = work / trial.name
-    settings = plan.settings | trial.settings | {"steps": steps, "seed": trial.seed, "out": str(folder)}
+    own = {"steps": steps_of(plan, trial), "seed": trial.seed, "out": str(folder)}
+    settings = plan.settings | trial.settings | own
     shared = {"data": plan.data, "backbone": plan.backbone, "batch_size": plan.batch_size}
     config = TrainConfig.from_dict(shared | settings)
     if is_finished(folder):  # it was stopped while it was scored
@@ -281,7 +289,6 @@ def overview(plan: StudyPlan, out: Path) -> pd.DataFrame:
     for trial in plan.queue(swept(out)):
         settings = " ".join(f"{k}={v}" for k, v in trial.settings.items())
         depth = "all" if trial.layers is None else trial.layers
-        whole = trial.settings.get("steps", plan.steps)
-        steps = (plan.sweep_steps if trial.sweep else whole) if trial.settings else 0
-        rows.append((trial.name, trial.model, steps, depth, settings, "yes" if trial.name in had else "no"))
+        is_done = "yes" if trial.name in had else "no"
+        rows.append((trial.name, trial.model, steps_of(plan, trial), depth, settings, is_done))
     return pd.DataFrame(rows, columns=["run", "model", "steps", "layers", "settings", "done"])

@@ -75,7 +75,7 @@ def run_averages(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], No
     if not todo and is_scored(had, chosen(had)):
         return say(f"chosen: {chosen(had)}")
     rates = sorted({rate for one in EVERY for rate in one.rates})
-    runs = {rate: trained(plan, point(plan, rate), plan.steps, work)[0] for rate in rates}
+    runs = {rate: trained(plan, point(plan, rate), work)[0] for rate in rates}
     start = start_of(plan, work / point(plan, rates[0]).name)
     layers = scored_layers(point(plan, rates[0]), start)
     held_out = load_pairs(plan.validation)
