@@ -177,6 +177,11 @@ def test_codes_worked_out_by_hand():
         quantise(vectors, "int4")
     with pytest.raises(ValueError, match="at least two vectors"):
         quantise(vectors[:1], "int8")
+    for precision in ("int8", "binary"):
+        with pytest.raises(ValueError, match=r"shape \(3,\): give an array"):
+            quantise(vectors[0], precision)
+    with pytest.raises(ValueError, match=r"ranges have shape \(2, 2\): it must be \(2, 3\)"):
+        quantise(vectors, "int8", ranges[:, :2])
 
 
 def test_similarities_of_codes_are_those_of_a_loop():
@@ -429,3 +434,16 @@ def test_int8_scores_are_those_of_sentence_transformers(tmp_path):
             precision=precision, similarity_fn_names=["cosine"],
         )  # fmt: skip
         assert grid[precision] == pytest.approx(100 * evaluator(peer)["spearman_cosine"], abs=0.05)
+
+
+def test_pairs_of_equal_texts_are_tied_in_every_precision():
+    vectors = np.random.default_rng(0).normal(size=(50, 24)).astype(np.float32)
+    rows = np.arange(50)
+    for precision in ("float32", "int8", "binary"):
+        assert (precision_scores(vectors, rows, rows, [5, 24], precision) == 1).all(), precision
+
+
+def test_scores_that_are_all_one_have_no_best_cell(encoder):
+    rows = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "score": [3, 3]}
+    with pytest.raises(ValueError, match="spearman is not defined"):
+        quantised_grid(encoder, [rows])

@@ -4,14 +4,18 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder, tiny_model, tiny_tokenizer
 
 from twodmse import Encoder
+from twodmse.efficiency.costs import layer_costs
 from twodmse.encoder.backbone import Backbone, cut, layer_path
 from twodmse.encoder.encoder import normalise
 from twodmse.encoder.storage import Layout
+from twodmse.evaluation.cascade import Cascade, cascade_table
 
 
 def test_states_have_one_slice_a_layer_and_keep_the_order(encoder, texts):
@@ -231,3 +235,35 @@ def test_models_without_a_list_of_layers_are_refused():
 def test_many_sentences_of_all_lengths_come_back_in_order(encoder):
     many = sentences(150)
     np.testing.assert_allclose(encoder.encode(many, batch_size=16), encoder.encode(many, batch_size=150), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (pd.DataFrame({"text": ["a dog", "a cat"]}), r"texts is a table \(DataFrame\): give one of its columns"),
+        (pa.table({"text": ["a dog", "a cat"]}), r"texts is a table \(Table\): give one of its columns"),
+        (np.array("a dog"), "texts has 0 dimensions"),
+        (np.array([["a dog", "a cat"]]), "texts has 2 dimensions"),
+        ({"a dog", "a cat"}, "give a text or a list of texts"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused_by_all_that_read_texts(encoder, texts, message, tmp_path):
+    for read in (
+        encoder.encode,
+        encoder.states,
+        lambda given: encoder.encode(given, out=tmp_path / "v.npy"),
+        lambda given: Cascade(encoder, given, (1, 4)),
+        lambda given: Cascade(encoder, ["a dog", "a cat"], (1, 4)).search(given, k=1),
+        lambda given: cascade_table(encoder, given, ["a dog"], [(1, 4)], [1], k=1),
+        lambda given: layer_costs(encoder, given),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(texts)
+
+
+def test_a_series_and_a_generator_are_lists_of_texts_in_a_file_too(encoder, texts, tmp_path):
+    expected = encoder.encode(texts)
+    series = pd.Series(texts, index=range(9, 9 + len(texts)))
+    for number, given in enumerate((series, (text for text in texts))):
+        written = encoder.encode(given, out=tmp_path / f"{number}.npy")
+        np.testing.assert_allclose(np.load(written), expected, atol=1e-6)

@@ -46,7 +46,7 @@ def test_the_length_is_what_the_folder_says_else_the_tokenizer_never_past_the_po
 @pytest.mark.parametrize(("asked", "said"), [(64, 0), (65, 1)])
 def test_a_length_past_the_positions_is_said_to_be_cut(folder, caplog, asked, said):
     assert Encoder.load(folder, max_length=asked).max_length == 64
-    assert caplog.text.count("the model has positions for 64") == said
+    assert caplog.text.count("the model has positions for 64 tokens") == said
 
 
 def test_the_length_is_found_under_older_names_and_written_wherever_it_is_looked_for(folder, tmp_path):
@@ -107,6 +107,8 @@ def test_a_prompt_that_is_not_included_is_read_but_not_pooled(folder, tmp_path):
         with torch.inference_mode():
             hidden = loaded.backbone.model(**batch).last_hidden_state[0, 3:].mean(dim=0)  # [CLS] a red
         np.testing.assert_allclose(found[-1, i], hidden.numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match=r"no token of '.*' is left to pool after the prompt"):
+        loaded.encode(texts, prompt="a red " * 100)
 
 
 def test_lower_casing_is_applied_and_carried_on(folder, tmp_path):

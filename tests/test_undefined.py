@@ -42,10 +42,25 @@ def test_a_cell_without_an_order_has_no_score():
     values = rank_correlation(ranks, np.array([1.0, 2.0, 3.0]))
     assert np.isnan(values[0])
     assert values[1] == pytest.approx(1)
-    low, high = bootstrap(ranks, np.array([1.0, 2.0, 3.0]), resample_counts(3, 200, "t"))
+    ranks, gold = np.repeat(ranks, 2, axis=0), np.repeat([1.0, 2.0, 3.0], 2)
+    low, high = bootstrap(ranks, gold, resample_counts(6, 200, "t"))
     assert np.isnan(low[0])
     assert low[1] == pytest.approx(100)
     assert high[1] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(("pairs", "metric"), [(2, "spearman"), (4, "spearman"), (4, "auc"), (5, "spearman")])
+def test_so_few_pairs_that_any_order_may_be_chance_have_no_interval(pairs, metric):
+    rows = scored([0, 1] * 2 if metric == "auc" else range(pairs))
+    table = sts_grid(tiny_encoder(), [rows], metric=metric)
+    assert table["spearman"].notna().all()
+    assert table[["low", "high"]].notna().to_numpy().all() == (pairs >= 5)
+    if metric == "spearman":
+        found = compare_models(tiny_encoder(), tiny_encoder(pooling="cls"), [rows])
+        assert found["low"].notna().all() == (pairs >= 5)
+        assert pairs >= 5 or not found["significant"].any()
+        with pytest.raises(ValueError, match="resamples is '1000': an interval needs a whole number"):
+            compare_models(tiny_encoder(), tiny_encoder(), [rows], resamples="1000")
 
 
 def test_a_resample_of_one_pair_alone_has_no_score():
@@ -82,6 +97,7 @@ def test_more_resamples_than_memory_holds_are_refused():
         ("task,layer,dim,spearman\na,1.5,8,3\n", "row 1, layer is '1.5': it must be an integer"),
         ("task,layer,dim\na,1,8\n", "it lacks spearman"),
         ("task,layer,dim,spearman\n", "has no rows"),
+        ("task,layer,dim,spearman,metric\na,1,8,3,auc\n", "holds auc: give a grid of Spearman"),
     ],
 )
 def test_a_table_that_is_no_grid_is_refused_by_file(tmp_path, content, message):

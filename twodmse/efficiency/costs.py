@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from twodmse.data.sets import distinct, load_pairs
 from twodmse.efficiency.timing import half_range, peak_memory, take_turns
-from twodmse.encoder.encoder import Encoder, check_texts
-from twodmse.evaluation.grid import check_grid, load_tasks, rank_scores
+from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import as_texts, check_count
+from twodmse.evaluation.grid import check_grid, gold_ranks, load_tasks, rank_scores
 from twodmse.evaluation.quantise import VECTOR_PRECISIONS, precision_scores, vector_bytes
 
 
@@ -51,9 +51,8 @@ def layer_costs(
     Raises:
         ValueError: for texts that cannot be encoded, or no rounds.
     """
-    texts = bundled_texts() if texts is None else texts
-    check_texts(texts)
-    texts = list(dict.fromkeys(texts))
+    check_count("batch_size", batch_size)
+    texts = list(dict.fromkeys(bundled_texts() if texts is None else as_texts(texts)))
     views = {n: cut_view(encoder, n) for n in range(1, encoder.num_layers + 1)}
     size = min(batch_size, len(texts))
 
@@ -134,14 +133,16 @@ def quantised_grid(
         (times 100, of `twodmse.evaluation.quantise.precision_scores`).
 
     Raises:
-        ValueError: for a layer or dim out of range, or an unknown task, before anything is encoded.
+        ValueError: for a layer or dim out of range, an unknown task, or one whose scores are all the same, before
+            anything is encoded.
     """
     layers, dims = check_grid(encoder, layers, dims)
-    rows = []
-    for pairs in load_tasks(tasks):
+    rows, sets = [], load_tasks(tasks)
+    golds = {pairs.name: gold_ranks(pairs) for pairs in sets}
+    for pairs in sets:
         texts, left, right = distinct(pairs)
         states = encoder.states(texts)  # (N+1, n, D)
-        gold = rankdata(pairs.gold)  # (P,)
+        gold = golds[pairs.name]  # (P,)
         for layer in layers:
             values = {}
             for precision in VECTOR_PRECISIONS:

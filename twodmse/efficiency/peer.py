@@ -10,8 +10,9 @@ from torch import nn
 
 from twodmse.efficiency.timing import half_range, need_peer, take_turns
 from twodmse.encoder.backbone import layer_path
-from twodmse.encoder.encoder import Encoder, check_texts
+from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.hub import resolve
+from twodmse.encoder.reading import as_texts
 
 BATCH = 64  # texts a forward pass, on both sides
 OURS, THEIRS = "twodmse", "sentence_transformers"
@@ -37,8 +38,7 @@ def bench_peer(model: str, texts: Sequence[str], rounds: int = 3) -> pd.DataFram
         ValueError: if sentence-transformers is not installed, for texts that cannot be encoded, or no rounds.
     """
     need_peer()
-    check_texts(texts)
-    texts = list(dict.fromkeys(texts))
+    texts = list(dict.fromkeys(as_texts(texts)))
     encoder = Encoder.load(model, dtype=torch.float32)
     peer = load_peer(model, encoder)
     cut, layers, kept = cutter(peer), range(1, encoder.num_layers + 1), {}

@@ -250,8 +250,9 @@ class Encoder:
         return small
 
     def save(self, folder: str | Path, overwrite: bool = False) -> Path:
-        """Save as a folder that `load` and sentence-transformers read, with the same vectors there.
+        """Save as a folder that `load` and sentence-transformers read, with the same vectors there in float32.
 
+        Weights of half precision are stored as they are: `load` computes with them in float32 unless a dtype is given.
         The folder appears whole or not at all.
 
         Raises:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
@@ -165,13 +166,13 @@ def usable_length(model: nn.Module, tokenizer: Any, wanted: int | None) -> int:
         ValueError: if nothing says a length, or it leaves no room for a token of the text.
     """
     said = tokenizer.model_max_length if wanted is None else wanted
-    if isinstance(said, bool) or not isinstance(said, int | float) or not said >= 1:
-        raise ValueError(f"the maximal length is {said!r} (max_length, or the tokenizer's model_max_length)")
+    if isinstance(said, bool) or not isinstance(said, int | float | np.integer) or not said >= 1 or said % 1:
+        raise ValueError(
+            f"the maximal length is {said!r} (max_length, or the tokenizer's model_max_length): give a whole number"
+        )
     length = int(min(said, most := positions(model)))
     if wanted is not None and wanted > most:
-        log.warning(
-            "a length of %d tokens is asked for: the model has positions for %d, texts are cut there", said, most
-        )
+        log.warning("the model has positions for %d tokens, fewer than the %d to read: texts are cut there", most, said)
     if length > 10**9:
         raise ValueError(
             "neither the tokenizer nor the model says how long a text may be: give max_length, or write "

@@ -22,8 +22,12 @@ def as_texts(texts: Iterable[str]) -> list[str]:
     Raises:
         ValueError: for what is no list of texts, an empty one, or an item that is not a text or holds none, by number.
     """
+    if hasattr(texts, "columns") or hasattr(texts, "column_names"):
+        raise ValueError(f"texts is a table ({type(texts).__name__}): give one of its columns")
     if isinstance(texts, bytes | Mapping | set | frozenset) or not isinstance(texts, Iterable):
         raise ValueError(f"texts is {str(texts)[:40]} ({type(texts).__name__}): give a text or a list of texts")
+    if (axes := getattr(texts, "ndim", 1)) != 1:
+        raise ValueError(f"texts has {axes} dimensions ({type(texts).__name__}): give a list of texts")
     texts = texts if isinstance(texts, str | list | tuple) else list(texts)
     check_texts(texts)
     return list(texts)
@@ -116,7 +120,8 @@ def read_layers(
         prompt: put before every text.
 
     Raises:
-        ValueError: for a batch size that is none, or states that are no numbers.
+        ValueError: for a batch size that is none, states that are no numbers, or a text of which a prompt that is not
+            pooled leaves nothing.
     """
     check_count("batch_size", batch_size)
     distinct = list(dict.fromkeys(texts))
@@ -127,7 +132,11 @@ def read_layers(
     unpooled = 0 if encoder.layout.include_prompt or not prompt else _length_of(encoder, prompt)
 
     def tokenise(some: list[str]) -> list[list[int]]:
-        return encoder.tokenise(some, prompt)["input_ids"]
+        found = encoder.tokenise(some, prompt)["input_ids"]
+        for text, ids in zip(some, found, strict=True) if unpooled else ():
+            if len(ids) - (ids[-1] in encoder.tokenizer.all_special_ids) <= unpooled:
+                raise ValueError(f"no token of {text[:40]!r} is left to pool after the prompt: give a shorter prompt")
+        return found
 
     was_training = whole.training
     whole.eval()

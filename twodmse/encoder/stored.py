@@ -11,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from twodmse.checked import read_json
-from twodmse.encoder.reading import check_texts
+from twodmse.encoder.reading import as_texts
 from twodmse.files import atomic_file, check_file, locked
 
 PART = 4096  # texts encoded, written and counted as done in one go
@@ -52,7 +52,7 @@ def encode_to(
     target = check_file(out, overwrite)
     if target.suffix not in KINDS:
         raise ValueError(f"{out} is to hold vectors: end its name in one of {', '.join(KINDS)}")
-    check_texts(texts)
+    texts = as_texts(texts)
     layer, dim = encoder.check_cell(layer, dim)
     with locked(target):
         _encode_parts(encoder, texts, target, layer, dim, overwrite, progress, options)

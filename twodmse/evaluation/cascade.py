@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from twodmse.encoder.encoder import PROGRESS_FROM, Encoder, check_texts, normalise
+from twodmse.encoder.encoder import PROGRESS_FROM, Encoder, normalise
+from twodmse.encoder.reading import as_texts, check_count
 
 CACHE_BYTES = 2**30  # of token vectors kept for documents that may go on
 Find = Callable[[np.ndarray, int], np.ndarray]  # (Q, d1) vectors and K -> (Q, K) document numbers, best first
@@ -52,9 +53,9 @@ class Cascade:
         batch_size: int = 64,
     ) -> None:
         self.shallow, self.deep = check_cells(encoder, shallow, deep)
-        if shortlist < 1:
-            raise ValueError(f"shortlist is {shortlist}: at least 1 document must be reranked")
-        check_texts(texts)
+        check_count("shortlist", shortlist)
+        check_count("batch_size", batch_size)
+        texts = as_texts(texts)
         self.encoder, self.shortlist, self.batch_size = encoder, min(shortlist, len(texts)), batch_size
         self.ids = encoder.tokenise(texts)["input_ids"]
         self.tokens: list[np.ndarray | None] = [None] * len(texts)  # (T, D) each, at layer n1
@@ -86,8 +87,9 @@ class Cascade:
         Raises:
             ValueError: for bad queries, ``k`` outside 1..shortlist, or numbers of an index that fit no shortlist.
         """
-        check_texts(queries)
-        if not 1 <= k <= self.shortlist:
+        queries = as_texts(queries)
+        check_count("k", k)
+        if k > self.shortlist:
             raise ValueError(f"k is {k}: it must be in 1..{self.shortlist}, the documents of a shortlist")
         shallow, deep = self._queries(queries)  # (Q, d1), (Q, d2)
         candidates = self._shortlist(shallow, find)  # (Q, K)
@@ -210,8 +212,11 @@ def check_cells(
     """Both cells of a cascade, with a deep cell of None read as (N, D).
 
     Raises:
-        ValueError: for a cell out of range, or a deep cell of fewer layers than the shallow one.
+        ValueError: for what is no cell, one out of range, or a deep cell of fewer layers than the shallow one.
     """
+    for cell in (shallow, deep or (None, None)):
+        if not isinstance(cell, tuple | list) or len(cell) != 2:
+            raise ValueError(f"a cell is {cell!r}: give a layer and a dim, such as (2, 64)")
     first, second = encoder.check_cell(*shallow), encoder.check_cell(*(deep or (None, None)))
     if second[0] < first[0]:
         raise ValueError(
@@ -254,14 +259,15 @@ def cascade_table(
     Raises:
         ValueError: as `Cascade`, for k above n, or a shortlist outside k..n.
     """
-    check_texts(texts)
-    check_texts(queries)
+    texts, queries = as_texts(texts), as_texts(queries)
+    check_count("k", k)
     pairs = [check_cells(encoder, cell, deep) for cell in cells]
     if not pairs or not len(shortlists):
         raise ValueError("nothing to measure: give at least one shallow cell and one shortlist")
-    if not 1 <= k <= len(texts):
+    if k > len(texts):
         raise ValueError(f"k is {k}: it must be in 1..{len(texts)}, the number of texts")
     for K in shortlists:
+        check_count("a shortlist", K)
         if not k <= K <= len(texts):
             raise ValueError(f"shortlist {K} is out of range: it must be in {k}..{len(texts)}, from k to all texts")
     documents, asked = encoder.states(texts), encoder.states(queries)  # (N+1, n, D), (N+1, Q, D)

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from twodmse.checked import is_whole
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import (
+    FEWEST,
+    MOST_RESAMPLES,
     RESAMPLES,
     check_grid,
     default_dims,
@@ -55,8 +58,8 @@ def compare_models(
         ValueError: for a layer or dim that one of them lacks, an unknown task, or fewer than 100 resamples, before
             anything is encoded.
     """
-    if resamples < 100:
-        raise ValueError(f"resamples is {resamples}: an interval needs at least 100")
+    if not is_whole(resamples, 100, MOST_RESAMPLES):
+        raise ValueError(f"resamples is {resamples!r}: an interval needs a whole number, 100 to {MOST_RESAMPLES}")
     if layers is None:
         layers = range(1, min(first.num_layers, second.num_layers) + 1)
     if dims is None:
@@ -93,7 +96,8 @@ def cell_draws(
     scores, draws = [], []
     for _, ranks in ranked_cells(encoder, pairs, layers, dims):  # (P, K)
         scores.append(100 * rank_correlation(ranks, gold))  # (K,)
-        draws.append(100 * resampled_correlations(ranks, gold, counts))  # (R, K)
+        found = resampled_correlations(ranks, gold, counts)  # (R, K)
+        draws.append(100 * found if len(pairs) >= FEWEST else np.full_like(found, np.nan))
     return np.stack(scores), np.stack(draws)
 
 
@@ -101,7 +105,7 @@ def _difference_rows(
     task: str, layers: Sequence[int], dims: Sequence[int], first: np.ndarray, second: np.ndarray, draws: np.ndarray
 ) -> pd.DataFrame:
     """Rows of `compare_models` from scores (L, K) and resampled differences (L, R, K)."""
-    low, high = interval(draws, axis=1)  # (L, K) each
+    low, high = interval(draws, axis=1)  # (L, K) each; NaN of draws that are
     sides = (~(draws > 0)).sum(axis=1), (~(draws < 0)).sum(axis=1)
     beyond = np.minimum(*sides)  # (L, K) resamples on the other side of 0
     p = np.minimum(1, 2 * (beyond + 1) / (draws.shape[1] + 1))  # + 1: the sample itself counts as a resample

@@ -22,6 +22,7 @@ from twodmse.objectives.recipes import doubling
 
 RESAMPLES, MOST_RESAMPLES = 1000, 100_000
 METRICS = ("spearman", "auc")
+FEWEST = 5  # pairs: not even a perfect order of fewer can be told from chance at the 5% level (2 of 4! orders)
 ROUNDING = 1e-7  # a variance of ranks, as shares of their number, that float32 cannot tell from 0
 
 
@@ -279,10 +280,11 @@ def bootstrap(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 95% interval of each column's score, times 100: percentiles 2.5 and 97.5 over the resamples.
 
-    Shapes as `resampled_correlations`; resamples without a score are left out, and NaN is what no resample has.
+    Shapes as `resampled_correlations`; resamples without a score are left out. NaN is what no resample has, and what
+    fewer than `FEWEST` pairs have.
     """
     draws = resampled_areas(ranks, gold, counts) if metric == "auc" else resampled_correlations(ranks, gold, counts)
-    if np.isnan(draws).all():
+    if len(gold) < FEWEST or np.isnan(draws).all():
         nothing = np.full(ranks.shape[1], np.nan)
         return nothing, nothing
     low, high = interval(draws, axis=0)

@@ -32,17 +32,23 @@ def quantise(vectors: np.ndarray, precision: str, ranges: np.ndarray | None = No
         (n, d) float32 or int8, or (n, ceil(d / 8)) uint8.
 
     Raises:
-        ValueError: for an unknown precision, or fewer than two vectors to take ranges from.
+        ValueError: for an unknown precision, another shape, or fewer than two vectors to take ranges from.
     """
     if precision not in VECTOR_PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(VECTOR_PRECISIONS)}")
+    vectors = np.asarray(vectors)
     if precision == "float32":
         return vectors.astype(np.float32)
+    if vectors.ndim != 2:
+        raise ValueError(f"the vectors have shape {vectors.shape}: give an array (n, d), one row a text")
     if precision == "binary":
         return np.packbits(vectors > 0, axis=-1)  # (n, ceil(d / 8))
     if ranges is None and len(vectors) < 2:
         raise ValueError("int8 needs the range of each coordinate: give at least two vectors, or ranges")
-    low, high = (vectors.min(axis=0), vectors.max(axis=0)) if ranges is None else np.asarray(ranges, np.float32)
+    ends = np.stack([vectors.min(axis=0), vectors.max(axis=0)] if ranges is None else ranges).astype(np.float32)
+    if ends.shape != (2, vectors.shape[1]):
+        raise ValueError(f"the ranges have shape {ends.shape}: it must be {(2, vectors.shape[1])}, least and largest")
+    low, high = ends
     steps = (high - low) / 255
     steps = np.where(steps == 0, 1, steps)  # a coordinate that never changes gets one code
     return (np.clip(np.floor((vectors - low) / steps), 0, 255) - 128).astype(np.int8)
@@ -75,6 +81,7 @@ def precision_scores(
     scores = np.empty((len(left), len(dims)))
     for k, dim in enumerate(dims):
         codes = quantise(normalise(vectors[:, :dim]), "int8").astype(np.float64)  # (n, d)
-        lengths = np.maximum(np.linalg.norm(codes, axis=1), 1)  # (n,); codes of 0 alone have no direction: cosine 0
-        scores[:, k] = np.einsum("pd,pd->p", codes[left], codes[right]) / (lengths[left] * lengths[right])
+        squares = np.maximum(np.square(codes).sum(axis=1), 1)  # (n,); codes of 0 alone have no direction: cosine 0
+        products = (codes[left] * codes[right]).sum(axis=1)  # (P,), whole numbers as the squares: equal texts have 1
+        scores[:, k] = products / np.sqrt(squares[left] * squares[right])
     return scores

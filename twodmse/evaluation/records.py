@@ -119,6 +119,9 @@ def read_grid_table(path: str | Path) -> pd.DataFrame:
     missing = [name for name in kinds if name not in columns]
     if missing or not columns["task"]:
         raise ValueError(f"{path} is no grid: {'it lacks ' + ', '.join(missing) if missing else 'it has no rows'}")
+    metrics = set(columns.get("metric", ())) - {"spearman"}
+    if metrics:
+        raise ValueError(f"{path} holds {', '.join(sorted(map(str, metrics)))}: give a grid of Spearman")
     found = {
         name: [checked(kind, value or "nan", f"{path}, row {row}, {name}", strict=False) for row, value in rows]
         for name, kind in kinds.items()
