@@ -194,6 +194,8 @@ def test_rows_in_memory_are_read_like_those_of_a_file(kind, tmp_path):
         (pd.concat([SCORED, SCORED], axis=1), None, "mine has two columns named 'sentence1': rename one of them"),
         (SCORED.assign(score=None), None, "mine, row 1, column score is None"),
         (SCORED, {"anchor": "sentence1"}, "mine has the columns sentence1, sentence2, score: anchor=sentence1 names"),
+        (SCORED.assign(own=1), {"own": "score"}, "mine: score and own would both be the column score: drop one"),
+        (SCORED.assign(a="x", b="y"), {"a": "negative", "b": "negative"}, "a and b would both"),
         (SCORED, {"sentence1": "first"}, "one of anchor, positive, negative, sentence1, sentence2, score"),
     ],
 )
@@ -205,6 +207,8 @@ def test_rows_in_memory_that_cannot_be_used_are_refused(rows, columns, message):
 def test_columns_of_a_file_can_be_named(tmp_path):
     path = write(TRIPLETS.rename(columns={"anchor": "premise"}), tmp_path / "t.tsv")
     assert load_texts(path, columns={"premise": "anchor"}).columns[0] == ("a man", "a dog")
+    swapped = as_texts(SCORED, columns={"sentence1": "sentence2", "sentence2": "sentence1"})
+    assert swapped.columns[0] == tuple(SCORED["sentence2"])
     with pytest.raises(ValueError, match="mini-nli has no configuration or split to choose"):
         load_texts("mini-nli", split="train")
     with pytest.raises(ValueError, match="the columns of mini-nli have their names already"):

@@ -52,7 +52,7 @@ def test_a_file_is_read_anew_each_time(tmp_path):
         ("p.csv", HEAD + '"a\nb",c,1\nc,2\n', r"p\.csv, line 4: it has 2 fields"),
         ("p.csv", HEAD + 'a,b,1\n"c" d,e,2\n', r"p\.csv, line 3: a stray quotation mark"),
         ("p.csv", HEAD + 'a,b,1\n"c,d,2\ne,f,3\n', r"p\.csv, line 3: a stray quotation mark .*end of data"),
-        ("p.csv", HEAD + '"a,b,1\nc,d,2\ne",f,3\n', r"p\.csv, line 2: a stray .*lines 2 to 4 were read as one row"),
+        ("p.csv", HEAD + '"a,b,1\nc,d,2\ne",f,3\n', r"p\.csv, line 2: a stray .*lines 2 to 4 were read as one row: if"),
         ("p.tsv", "anchor\tpositive\n\"a\tb\nc\td\ne\"\tf\n", r"p\.tsv, line 2: a stray quotation mark"),
         ("p.csv", b"sentence1,sentence2,score\na,b,1\ncaf\xe9,d,2\n", r"p\.csv, line 3: not UTF-8 \(byte 0xe9\)"),
         ("p.csv", "sentence1,sentence2,score,score\na,b,1,2\n", "two columns named 'score'"),

@@ -95,7 +95,10 @@ def _records(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str]]
             width = width or len(row)
             record = lines[start : reader.line_num]
             if len(record) > 1 and _were_rows(record, delimiter, width):
-                raise csv.Error(f"lines {start + 1} to {reader.line_num} were read as one row")
+                raise csv.Error(
+                    f"lines {start + 1} to {reader.line_num} were read as one row: if its text does have line breaks, "
+                    "save the file as .jsonl or .parquet"
+                )
             if row:
                 yield start + 1, row
             start = reader.line_num

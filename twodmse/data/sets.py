@@ -156,7 +156,12 @@ def as_texts(rows: Any, name: str = "own", columns: Mapping[str, str] | None = N
                 f"{name} has the columns {', '.join(table)}: {old}={new} names one of them and then what it is, "
                 f"one of {', '.join((*TRIPLET, *SCORED))}"
             )
-    return check_rows(name, {new_names.get(column, column): values for column, values in table.items()})
+    named = [new_names.get(column, column) for column in table]
+    twice = next((column for column in named if named.count(column) > 1), None)
+    if twice is not None:
+        olds = " and ".join(old for old, new in zip(table, named, strict=True) if new == twice)
+        raise ValueError(f"{name}: {olds} would both be the column {twice}: drop one, or name it otherwise")
+    return check_rows(name, dict(zip(named, table.values(), strict=True)))
 
 
 def distinct(texts: TextSet) -> tuple[list[str], *tuple[list[int], ...]]:

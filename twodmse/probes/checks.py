@@ -19,7 +19,9 @@ def check_states(states: np.ndarray, texts: int = 2) -> None:
     Raises:
         ValueError: if it is not (N+1, n, D) with at least one layer and ``texts`` texts, or holds NaN or infinity.
     """
-    if not isinstance(states, np.ndarray) or states.ndim != 3:
+    if not isinstance(states, np.ndarray):
+        raise ValueError(f"states are a {type(states).__name__}: give a NumPy array (N+1, n, D), as Encoder.states")
+    if states.ndim != 3:
         raise ValueError(f"states have shape {np.shape(states)}: they must be an array (N+1, n, D), as Encoder.states")
     if states.shape[0] < 2 or states.shape[1] < texts:
         raise ValueError(f"states have shape {states.shape}: at least one layer and {texts} texts are needed")
@@ -56,6 +58,8 @@ def check_pairs(
         raise ValueError(
             f"the pairs have {' and '.join(map(str, sizes))} entries: equal numbers of at least 2 are needed"
         )
+    if gold is not None and not np.isfinite(scores := np.asarray(gold, dtype=float)).all():
+        raise ValueError(f"pair {np.flatnonzero(~np.isfinite(scores))[0]} has no score: it must be a finite number")
     rows = np.concatenate([left, right])
     if rows.min() < 0 or rows.max() >= states.shape[1]:
         wrong = rows.min() if rows.min() < 0 else rows.max()
