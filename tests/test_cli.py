@@ -86,6 +86,46 @@ def test_grid_says_what_a_score_of_few_pairs_is_worth(model, scored, tmp_path):
         assert (said in result.stderr) is (number == 5), result.stderr
 
 
+def test_grid_says_what_has_no_score_and_gives_no_mean_for_it(model, scored, tmp_path):
+    rows = pd.read_csv(scored)
+    rows.assign(sentence2=rows["sentence1"]).to_csv(tmp_path / "same.csv", index=False)
+    for tasks in (tmp_path / "same.csv", f"{tmp_path / 'same.csv'},{scored}"):
+        result = run("grid", model, "--tasks", tasks, "--dims", "8,32")
+        assert result.exit_code == 0, result.output
+        assert "has no score in 8 of 8 cells" in result.stderr
+        assert re.findall(r"^(\d)\s+NaN\s+NaN$", result.stdout, re.MULTILINE) == ["1", "2", "3", "4"]
+
+
+def test_what_a_command_reads_is_not_written_over(model, scored, tmp_path):
+    own, texts = tmp_path / "own.csv", tmp_path / "own.parquet"
+    pd.read_csv(scored).to_csv(own, index=False)
+    pd.read_csv(scored).to_parquet(texts)
+    before = own.read_bytes(), texts.read_bytes()
+    for out, *arguments in (
+        (own, "grid", model, "--tasks", own),
+        (own, "compare", model, model, "--tasks", own),
+        (own, "bench", "grid", model, "--tasks", own),
+        (texts, "encode", model, texts, "--column", "sentence1"),
+    ):
+        result = run(*arguments, "--out", out, "--overwrite")
+        assert result.exit_code == 1, arguments
+        assert f"{out.name} is read by this command" in result.output, result.output
+        assert (own.read_bytes(), texts.read_bytes()) == before
+
+
+def test_grid_reads_a_file_by_its_own_columns(model, scored, tmp_path):
+    pd.read_csv(scored).set_axis(["a", "b", "label"], axis=1).to_csv(tmp_path / "own.csv", index=False)
+    columns = ["--columns", "a=sentence1,b=sentence2,label=score"]
+    named, own = (
+        run("grid", model, *more, "--dims", "8")
+        for more in (["--tasks", scored], ["--tasks", tmp_path / "own.csv", *columns])
+    )
+    assert own.exit_code == 0, own.output
+    assert own.stdout == named.stdout
+    refused = run("grid", model, "--tasks", "mini-sts", *columns)
+    assert "columns given, and none of mini-sts is hub:owner/name or a file" in refused.output
+
+
 def test_train_writes_a_model_that_grid_reads(model, rows, scored, tmp_path):
     settings = ["--steps", 2, "--batch-size", 8, "--precision", "fp32", "--set", "dims=[4, 16]", "--set", "dropout=0"]
     result = run("train", "--data", rows, "--backbone", model, "--out", tmp_path / "run", *settings)

@@ -63,6 +63,8 @@ def fail(message: str) -> None:
 def interrupted(command: str, options: dict[str, Any]) -> str:
     """What is true of a command that was stopped."""
     how = "terminated" if signal.SIGTERM in stopped else "interrupted"
+    if command == "encode":
+        return f"{how}; the same command goes on from what is done, kept in hidden files beside {options.get('out')}"
     if command != "train":
         return f"{how}; nothing half-written is left"
     folder = Path(options.get("out") or "runs/train")
@@ -100,6 +102,21 @@ def refuse_existing(paths: Sequence[Path | None], overwrite: bool, picture: Path
         raise ValueError(f"{wanted[0]} is to hold two things: give --out and --picture names of their own")
     for target in targets:
         HELD.get().enter_context(locked(target))
+
+
+def refuse_read(paths: Sequence[Path | None], read: Sequence[str | Path]) -> None:
+    """Refuse to write over a file that the command reads, whatever may be overwritten.
+
+    Args:
+        paths: of the files to write; None stands for one that is not wanted.
+        read: names and paths of what is read; a name that is no file is passed over.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    for path in paths:
+        if path is not None and path.exists() and any(Path(r).exists() and path.samefile(r) for r in read):
+            raise ValueError(f"{path} is read by this command: give what it writes a name of its own")
 
 
 def load_plugins(names: list[str] | None) -> None:

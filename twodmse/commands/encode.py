@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from twodmse.commands import Model, Overwrite, one_line_errors
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_read
 
 
 @one_line_errors
@@ -30,6 +30,7 @@ def encode(
     from twodmse.files import check_file
 
     check_file(out, overwrite)
+    refuse_read([out], [file])
     texts = texts_of(file, column)
     encode_to(Encoder.load(model), texts, out, layer, dim, overwrite, batch_size=batch_size)
     typer.echo(f"wrote {out}: {len(texts)} vectors")

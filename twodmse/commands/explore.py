@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from twodmse.commands import Overwrite, one_line_errors, refuse_existing
+from twodmse.commands import Overwrite, one_line_errors, refuse_existing, refuse_read
 
 TRAINED = Path("runs/quickstart/2dmse/model")
 
@@ -60,6 +60,7 @@ def explore(
         check_folder(out, overwrite)
     else:
         refuse_existing([out], overwrite)
+        refuse_read([out], [sentences] if sentences else [])
     chosen = before, after or trained_model()
     names = shown_name(chosen[0]), shown_name(chosen[1])
     listed = read_sentences(sentences)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing, refuse_read
 from twodmse.names import parse_columns, parse_names
 
 if TYPE_CHECKING:
@@ -68,13 +68,15 @@ def grid(
     from twodmse.plots.grids import score_name
 
     refuse_existing([out, picture], overwrite, picture)
+    refuse_read([out, picture], parse_names(tasks))
     seeds = check_save(model, tasks, metric, overwrite) if save else []
     encoder = Encoder.load(model)
     of_hub = {"config": data_config, "split": data_split, "columns": parse_columns(columns)}
     table = scored(encoder, model, tasks, parse_dims(dims, encoder.dim), results, metric, of_hub)
     shown = table[table["dim"].isin(shown_dims(table["dim"].unique().tolist()))]
     for metric, part in shown.groupby("metric", sort=False) if "metric" in shown else [("", shown)]:
-        cells = part.pivot_table(index="layer", columns="dim", values="spearman").round(2).to_string()
+        means = part.groupby(["layer", "dim"])["spearman"].agg(lambda values: values.mean(skipna=False))
+        cells = means.unstack("dim").round(2).to_string()
         typer.echo(f"{metric} x 100\n{cells}" if metric else cells)
     say_few(shown)
     if out is not None:
@@ -89,12 +91,17 @@ def grid(
 
 
 def say_few(table: "pd.DataFrame") -> None:
-    """One line on stderr for each set of so few pairs that its scores say little."""
+    """One line on stderr for each set of so few pairs that its scores say little, or with cells that have no score."""
     for task, cells in table.groupby("task", sort=False):
         widest, pairs = (cells["high"] - cells["low"]).max(), cells["n"].iloc[0]
-        if pairs < FEW_PAIRS and widest > 0:
+        if pairs < FEW_PAIRS:
+            wide = f"a cell's 95 % interval is up to {widest:.0f} points wide" if widest > 0 else "too few to say much"
+            typer.echo(f"{task} has {pairs:g} pairs: {wide}", err=True)
+        if undefined := int(cells["spearman"].isna().sum()):
             typer.echo(
-                f"{task} has {pairs:g} pairs: a cell's 95 % interval is up to {widest:.0f} points wide", err=True
+                f"{task} has no score in {undefined} of {len(cells)} cells, which give all its pairs one cosine, nor "
+                "has a mean with it",
+                err=True,
             )
 
 
@@ -137,22 +144,27 @@ def scored(
         dims: as `sts_grid`.
         results: folder of mteb's own result files.
         metric: as `sts_grid`.
-        of_hub: how `load_pairs` is to read the tasks that are hub:owner/name.
+        of_hub: how `load_pairs` is to read the tasks that are hub:owner/name, and with columns alone files too.
 
     Raises:
         ValueError: also if mteb is asked for and not installed.
     """
     import pandas as pd
 
+    from twodmse.data.reading import READERS
     from twodmse.data.sets import HUB, load_pairs
     from twodmse.evaluation.grid import check_grid, sts_grid
 
     theirs = mteb_names(tasks)
     own: list[Any] = [name for name in parse_names(tasks) if name not in theirs]
-    if of_hub and any(of_hub.values()):
-        if not any(name.startswith(HUB) for name in own):
-            raise ValueError(f"the options for sets of the hub were given, and none of {tasks} is {HUB}owner/name")
-        own = [load_pairs(name, **of_hub) if name.startswith(HUB) else name for name in own]
+    options = {name: value for name, value in (of_hub or {}).items() if value}
+    if options:
+        files = set(options) == {"columns"}  # these have names of their own too
+        theirs_too = [name for name in own if name.startswith(HUB) or (files and Path(name).suffix.lower() in READERS)]
+        if not theirs_too:
+            kinds = f"{HUB}owner/name" + (" or a file" if files else "")
+            raise ValueError(f"{', '.join(options)} given, and none of {tasks} is {kinds}")
+        own = [load_pairs(name, **options) if name in theirs_too else name for name in own]
     if results is not None and not theirs:
         raise ValueError(f"--results takes mteb's own result files, and none of {tasks} is mteb:NAME: use --out")
     if not theirs:
