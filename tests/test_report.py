@@ -83,6 +83,10 @@ def test_claims_on_the_second_backbone_are_at_the_rates_of_its_own_sweep(tmp_pat
     assert "5e-05, 0.0001, 0.0002: `2dmse` 5e-05* (1 seed) and 0.0001 (1 seed)." in text
     untouched = pd.read_csv(DATA / "mpnet" / "study_summary.csv").query("run == 'untouched-s0' and split == 'test'")
     assert f"| `2dmse`, 0.0001 | {untouched['below'].item() + 5:.2f} | {untouched['full'].item() + 5:.2f} |" in text
+    for path in (tmp_path / "mpnet").iterdir():
+        rows = pd.read_csv(path)
+        rows[rows["run"] != "2dmse-lr5e-05-s0"].to_csv(path, index=False)
+    assert "0.0002: `2dmse` one not run and 0.0001 (1 seed)." in backbone_claims(tmp_path)
 
 
 def test_the_command_draws_and_names_a_missing_table(tmp_path):

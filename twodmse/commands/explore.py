@@ -56,11 +56,8 @@ def explore(
     if runtime is not None and not live:
         raise ValueError("--runtime is for a live site: add --live")
     out = out or Path("site" if live else "explorer.html")
-    if live:
-        check_folder(out, overwrite)
-    else:
-        refuse_existing([out], overwrite)
-        refuse_read([out], [sentences] if sentences else [])
+    check_folder(out, overwrite) if live else refuse_existing([out], overwrite)
+    refuse_read([out], [sentences] if sentences else [])
     chosen = before, after or trained_model()
     names = shown_name(chosen[0]), shown_name(chosen[1])
     listed = read_sentences(sentences)

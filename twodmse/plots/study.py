@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from twodmse.plots.grids import CELL, GRID_COLOURS, colour_bar, common_scale, heatmap, need, rows_of, title_above
 from twodmse.plots.palette import BLUE, ORANGE, model_style
@@ -112,6 +113,9 @@ def name_points(ax: Axes, names: Sequence[tuple[str, np.ndarray, str]], size: fl
     inch = ax.figure.dpi / 72  # pixels a point of print
     centres = np.array([ax.transData.transform(point) for _, point, _ in names]) / inch  # (P, 2)
     taken = [(*(centre - 4), *(centre + 4)) for centre in centres]  # boxes left, bottom, right, top: the markers
+    for dots in ax.collections:
+        for spot in ax.transData.transform(dots.get_offsets()) / inch:
+            taken.append((*(spot - 2), *(spot + 2)))
     for line in ax.lines:
         path = np.asarray(line.get_transform().transform(line.get_xydata())) / inch  # (V, 2)
         for start, end in pairwise(path):
@@ -121,14 +125,15 @@ def name_points(ax: Axes, names: Sequence[tuple[str, np.ndarray, str]], size: fl
         if not text:
             continue
         wide, boxes = 0.65 * size * len(text), []
-        for across in ("left", "right"):
+        for across, aside in {"left": 6.0, "right": -6.0, "center": 0.0}.items():
             for up in (6.0, -6.0 - size, -size / 2):
-                left = centre[0] + (6 if across == "left" else -6 - wide)
-                boxes.append((across, up, (left, centre[1] + up, left + wide, centre[1] + up + size)))
-        across, up, box = min(boxes, key=lambda found: sum(_overlap(found[2], other) for other in taken))
+                left = centre[0] + aside - {"left": 0, "right": wide, "center": wide / 2}[across]
+                boxes.append((across, (aside, up), (left, centre[1] + up, left + wide, centre[1] + up + size)))
+        across, offset, box = min(boxes, key=lambda found: sum(_overlap(found[2], other) for other in taken))
         taken.append((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2))
-        at = {"xytext": (6 if across == "left" else -6, up), "ha": across, "va": "bottom"}
-        ax.annotate(text, point, textcoords="offset points", fontsize=size, color=colour, **at)
+        halo = [withStroke(linewidth=2, foreground="white")]  # a line that it crosses does not cut it
+        at = {"xytext": offset, "textcoords": "offset points", "ha": across, "va": "bottom", "path_effects": halo}
+        ax.annotate(text, point, fontsize=size, color=colour, **at)
 
 
 def _overlap(one: tuple[float, ...], two: tuple[float, ...]) -> float:

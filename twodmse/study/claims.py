@@ -120,6 +120,8 @@ def picked(rates: dict[str, list[float]], top: Study, below: Study) -> str:
     """The learning rate of each model at both choices, of those that were run, and how many seeds are stored at it."""
 
     def said(study: Study, model: str) -> str:
+        if not study.has(model):
+            return "one not run"
         rate, seeds = study.runs.loc[study.runs["model"] == model, "lr"].iloc[0], study.seeds(model)
         end = "*" if rate in (min(rates[model]), max(rates[model])) else ""
         return f"{rate:g}{end} ({seeds} seed{'s' if seeds > 1 else ''})"

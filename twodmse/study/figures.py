@@ -182,7 +182,7 @@ PICTURES = [
     ),
     Picture(
         "second_layers",
-        f"quality over depth on {NAME}, each model at the rate its sweep picks for the layers below the last",
+        f"quality over depth on {NAME}, each model at the rate its sweep picks for the full cell",
         tuple(f"{FOLDER}/{table}" for table in (*STUDY, "study_sweep")),
         second_layers,
         "08",

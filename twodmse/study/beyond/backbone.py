@@ -41,8 +41,8 @@ def second_backbone(data: Path) -> Figure:
 
 
 def second_layers(data: Path) -> Figure:
-    """Spearman over the layers of the second backbone at three dims, each model at its sweep's best rate for them."""
-    return over_layers(at_best(data, "below"), f"{NAME}, quality over depth: mean of seven STS test sets")
+    """Spearman over the layers of the second backbone at three dims, each model at its sweep's best rate for (N, D)."""
+    return over_layers(at_best(data, "full"), f"{NAME}, quality over depth: mean of seven STS test sets")
 
 
 def backbone(data: Path) -> str:
@@ -93,7 +93,7 @@ def backbone_claims(data: Path) -> str:
     table = trained.set_index(trained["model"].map("`{}`".format) + trained["lr"].map(", {:g}".format))
     table = table[["below", "full"]].rename_axis("model, learning rate")
     top, below = (at_best(data, place) for place in ("full", "below"))
-    models = [model for model in top.models if model != UNTOUCHED and below.has(model)]
+    models = [m for m in dict.fromkeys((*top.models, *below.models)) if m != UNTOUCHED]
     steps = read(folder, "study_runs")["steps"].max()
     said = (
         f"Runs of {steps} steps of {PLAN.batch_size} triplets. Mean of the layers below the last / full cell, on the "
