@@ -191,6 +191,7 @@ def test_rows_in_memory_are_read_like_those_of_a_file(kind, tmp_path):
             "mine, row 2 has not the names of row 1",
         ),
         ({"anchor": "man", "positive": "dog"}, None, "mine, column anchor is one text, 'man': give a list of texts"),
+        (SCORED.to_dict("list") | {"score": 3}, None, "mine, column score is one value, 3: give one a row"),
         (pd.concat([SCORED, SCORED], axis=1), None, "mine has two columns named 'sentence1': rename one of them"),
         (SCORED.assign(score=None), None, "mine, row 1, column score is None"),
         (SCORED, {"anchor": "sentence1"}, "mine has the columns sentence1, sentence2, score: anchor=sentence1 names"),

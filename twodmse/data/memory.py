@@ -1,6 +1,6 @@
 """Rows that are in memory already, as columns: tables that know their columns, dictionaries, lists of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from twodmse.data.reading import Columns
@@ -33,6 +33,8 @@ def columns_at_hand(rows: Any, name: str) -> Columns:
             raise ValueError(f"{name} has two columns named {column!r}: rename one of them")
         if isinstance(rows[column], str | bytes):
             raise ValueError(f"{name}, column {column} is one text, {rows[column][:40]!r}: give a list of texts")
+        if not isinstance(rows[column], Iterable):
+            raise ValueError(f"{name}, column {column} is one value, {rows[column]!r}: give one a row")
     return {str(column): list(rows[column]) for column in names}
 
 

@@ -51,7 +51,8 @@ def check_pairs(
     """Refuse pairs that do not fit the states.
 
     Raises:
-        ValueError: for sides (or scores) of unequal number, fewer than two pairs, or a row outside 0..n-1.
+        ValueError: for sides (or scores) of unequal number, fewer than two pairs, a row outside 0..n-1, or a score
+            that is no finite number.
     """
     sizes = [len(left), len(right)] + ([] if gold is None else [len(gold)])
     if len(set(sizes)) > 1 or sizes[0] < 2:

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 from tqdm.auto import tqdm
 
+from twodmse.checked import is_whole
 from twodmse.evaluation.grid import cell_cosines
 from twodmse.probes.checks import check_dims, check_pairs, check_states, ordered_cosines, row_blocks
 
@@ -31,7 +32,7 @@ def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: in
     check_states(states)
     dims = check_dims(states, dims)
     layers, texts, width = states.shape
-    if not 1 <= k < texts:
+    if not is_whole(k, 1, texts - 1):
         raise ValueError(f"k is {k!r}: with {texts} texts it must be 1..{texts - 1}")
     kept = np.zeros((layers, len(dims)))  # (N+1, K)
     with tqdm(total=layers * len(row_blocks(texts)), desc="neighbours", unit="block", delay=2) as bar:
