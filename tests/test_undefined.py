@@ -59,7 +59,7 @@ def test_so_few_pairs_that_any_order_may_be_chance_have_no_interval(pairs, metri
         found = compare_models(tiny_encoder(), tiny_encoder(pooling="cls"), [rows])
         assert found["low"].notna().all() == (pairs >= 5)
         assert pairs >= 5 or not found["significant"].any()
-        with pytest.raises(ValueError, match="resamples is '1000': an interval needs a whole number"):
+        with pytest.raises(ValueError, match="resamples is '1000': an interval needs at least 100, as a whole number"):
             compare_models(tiny_encoder(), tiny_encoder(), [rows], resamples="1000")
 
 

@@ -59,7 +59,8 @@ def compare_models(
             anything is encoded.
     """
     if not is_whole(resamples, 100, MOST_RESAMPLES):
-        raise ValueError(f"resamples is {resamples!r}: an interval needs a whole number, 100 to {MOST_RESAMPLES}")
+        most = f"as a whole number up to {MOST_RESAMPLES}"
+        raise ValueError(f"resamples is {resamples!r}: an interval needs at least 100, {most}")
     if layers is None:
         layers = range(1, min(first.num_layers, second.num_layers) + 1)
     if dims is None:
