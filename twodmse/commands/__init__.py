@@ -80,23 +80,27 @@ def quiet_libraries() -> None:
     logging.getLogger("twodmse").setLevel(logging.WARNING)
 
 
-def refuse_existing(paths: Sequence[Path | None], overwrite: bool, picture: Path | None = None) -> None:
+def refuse_existing(
+    paths: Sequence[Path | None], overwrite: bool, picture: Path | None = None, read: Sequence[str | Path] = ()
+) -> None:
     """Refuse, before any work is done, what could not be written, and keep other processes from writing it meanwhile.
 
     Args:
         paths: of the files to write; None stands for one that is not wanted.
         overwrite: whether regular files there may be replaced.
         picture: that of ``paths`` whose name must say the format of a picture.
+        read: what the command reads, as `refuse_read`.
 
     Raises:
         FileExistsError: naming the first that may not be written (see `check_file`, `locked`).
-        ValueError: if two are one file, or a picture's format is unknown.
+        ValueError: if two are one file, one is read by the command, or a picture's format is unknown.
     """
     from twodmse.files import check_file, check_picture, locked
 
     if picture is not None:
         check_picture(picture)
     wanted = [path for path in paths if path is not None]
+    refuse_read(wanted, read)
     targets = [check_file(path, overwrite) for path in wanted]
     if len(set(targets)) < len(targets):
         raise ValueError(f"{wanted[0]} is to hold two things: give --out and --picture names of their own")
@@ -104,18 +108,18 @@ def refuse_existing(paths: Sequence[Path | None], overwrite: bool, picture: Path
         HELD.get().enter_context(locked(target))
 
 
-def refuse_read(paths: Sequence[Path | None], read: Sequence[str | Path]) -> None:
+def refuse_read(paths: Sequence[Path], read: Sequence[str | Path]) -> None:
     """Refuse to write over a file that the command reads, whatever may be overwritten.
 
     Args:
-        paths: of the files to write; None stands for one that is not wanted.
+        paths: of the files to write.
         read: names and paths of what is read; a name that is no file is passed over.
 
     Raises:
         ValueError: naming the first.
     """
     for path in paths:
-        if path is not None and path.exists() and any(Path(r).exists() and path.samefile(r) for r in read):
+        if path.exists() and any(Path(r).exists() and path.samefile(r) for r in read):
             raise ValueError(f"{path} is read by this command: give what it writes a name of its own")
 
 

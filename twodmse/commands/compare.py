@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing, refuse_read
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.grid import mteb_names, parse_dims, parse_names, scored, shown_dims
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def compare(
 
     if (second is None) == (published is None):
         raise ValueError("give a second model, or --published TABLE/MODEL in its place")
-    refuse_existing([out, picture], overwrite, picture)
-    refuse_read([out, picture], parse_names(tasks or ""))
+    refuse_existing([out, picture], overwrite, picture, parse_names(tasks or ""))
     if second is not None:
         table = with_model(first, second, tasks, dims, resamples)
         sides = (label(first), label(second))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing, refuse_read
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.encode import texts_of
 from twodmse.commands.grid import mteb_names, scored
 from twodmse.names import parse_names
@@ -66,8 +66,7 @@ def bench(
     """
     from twodmse.files import write_table
 
-    refuse_existing([out], overwrite)
-    refuse_read([out], [*parse_names(tasks), data, *([texts] if texts else [])])
+    refuse_existing([out], overwrite, read=[*parse_names(tasks), data, *([texts] if texts else [])])
     if texts is not None and not (what is Bench.encode and peer):
         raise ValueError("--texts is for encode --peer: leave it out")
     given: dict[str, Any] = {} if rounds is None else {"steps" if what is Bench.train else "rounds": rounds}
@@ -134,8 +133,7 @@ def pick(
     from twodmse.files import write_figure
     from twodmse.plots.grids import score_name
 
-    refuse_existing([picture], overwrite, picture)
-    refuse_read([picture], parse_names(tasks))
+    refuse_existing([picture], overwrite, picture, parse_names(tasks))
     check_limits(max_ms, max_bytes, min_spearman)
     encoder = Encoder.load(model)
     grid = scored(encoder, model, tasks, None) if mteb_names(tasks) else quantised_grid(encoder, parse_names(tasks))

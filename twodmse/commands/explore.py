@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from twodmse.commands import Overwrite, one_line_errors, refuse_existing, refuse_read
+from twodmse.commands import Overwrite, one_line_errors, refuse_existing
 
 TRAINED = Path("runs/quickstart/2dmse/model")
 
@@ -56,8 +56,10 @@ def explore(
     if runtime is not None and not live:
         raise ValueError("--runtime is for a live site: add --live")
     out = out or Path("site" if live else "explorer.html")
-    check_folder(out, overwrite) if live else refuse_existing([out], overwrite)
-    refuse_read([out], [sentences] if sentences else [])
+    if live:
+        check_folder(out, overwrite)
+    else:
+        refuse_existing([out], overwrite, read=[sentences] if sentences else [])
     chosen = before, after or trained_model()
     names = shown_name(chosen[0]), shown_name(chosen[1])
     listed = read_sentences(sentences)

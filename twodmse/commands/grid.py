@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing, refuse_read
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.names import parse_columns, parse_names
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def grid(
     from twodmse.files import write_figure, write_table
     from twodmse.plots.grids import score_name
 
-    refuse_existing([out, picture], overwrite, picture)
-    refuse_read([out, picture], parse_names(tasks))
+    refuse_existing([out, picture], overwrite, picture, parse_names(tasks))
     seeds = check_save(model, tasks, metric, overwrite) if save else []
     encoder = Encoder.load(model)
     of_hub = {"config": data_config, "split": data_split, "columns": parse_columns(columns)}
@@ -92,17 +91,15 @@ def grid(
 
 def say_few(table: "pd.DataFrame") -> None:
     """One line on stderr for each set of so few pairs that its scores say little, or with cells that have no score."""
+    from twodmse.evaluation.grid import FEWEST
+
     for task, cells in table.groupby("task", sort=False):
         widest, pairs = (cells["high"] - cells["low"]).max(), cells["n"].iloc[0]
-        if pairs < FEW_PAIRS:
+        if pairs < FEWEST or (pairs < FEW_PAIRS and widest >= 0):  # tasks of mteb count texts and have no interval
             wide = f"a cell's 95 % interval is up to {widest:.0f} points wide" if widest > 0 else "too few to say much"
             typer.echo(f"{task} has {pairs:g} pairs: {wide}", err=True)
         if undefined := int(cells["spearman"].isna().sum()):
-            typer.echo(
-                f"{task} has no score in {undefined} of {len(cells)} cells, which give all its pairs one cosine, nor "
-                "has a mean with it",
-                err=True,
-            )
+            typer.echo(f"{task} has no score in {undefined} of {len(cells)} cells, nor has a mean with it", err=True)
 
 
 def check_save(model: str, tasks: str, metric: str, overwrite: bool) -> list[int]:
@@ -159,12 +156,12 @@ def scored(
     own: list[Any] = [name for name in parse_names(tasks) if name not in theirs]
     options = {name: value for name, value in (of_hub or {}).items() if value}
     if options:
-        files = set(options) == {"columns"}  # these have names of their own too
-        theirs_too = [name for name in own if name.startswith(HUB) or (files and Path(name).suffix.lower() in READERS)]
-        if not theirs_too:
+        files = set(options) == {"columns"}  # a file has columns to name too, and no more
+        renamed = [name for name in own if name.startswith(HUB) or (files and Path(name).suffix.lower() in READERS)]
+        if not renamed:
             kinds = f"{HUB}owner/name" + (" or a file" if files else "")
             raise ValueError(f"{', '.join(options)} given, and none of {tasks} is {kinds}")
-        own = [load_pairs(name, **options) if name in theirs_too else name for name in own]
+        own = [load_pairs(name, **options) if name in renamed else name for name in own]
     if results is not None and not theirs:
         raise ValueError(f"--results takes mteb's own result files, and none of {tasks} is mteb:NAME: use --out")
     if not theirs:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing, refuse_read
+from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.grid import parse_dims
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def probe(
     if out.is_file():
         raise FileExistsError(f"{out} is a file: --out must be a folder")
     files = [out / f"{name}.csv" for name in TABLES] + [out / f"{name}.png" for name in PICTURES]
-    refuse_existing(files, overwrite)
-    refuse_read(files, [texts, data])
+    refuse_existing(files, overwrite, read=[texts, data])
     encoders = {name: Encoder.load(name) for name in names}
     pairs, train = load_pairs(texts), load_texts(data)
     found = {

@@ -10,7 +10,6 @@ from twodmse.checked import is_whole
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import (
-    FEWEST,
     MOST_RESAMPLES,
     RESAMPLES,
     check_grid,
@@ -97,8 +96,7 @@ def cell_draws(
     scores, draws = [], []
     for _, ranks in ranked_cells(encoder, pairs, layers, dims):  # (P, K)
         scores.append(100 * rank_correlation(ranks, gold))  # (K,)
-        found = resampled_correlations(ranks, gold, counts)  # (R, K)
-        draws.append(100 * found if len(pairs) >= FEWEST else np.full_like(found, np.nan))
+        draws.append(100 * resampled_correlations(ranks, gold, counts))  # (R, K)
     return np.stack(scores), np.stack(draws)
 
 
@@ -106,7 +104,7 @@ def _difference_rows(
     task: str, layers: Sequence[int], dims: Sequence[int], first: np.ndarray, second: np.ndarray, draws: np.ndarray
 ) -> pd.DataFrame:
     """Rows of `compare_models` from scores (L, K) and resampled differences (L, R, K)."""
-    low, high = interval(draws, axis=1)  # (L, K) each; NaN of draws that are
+    low, high = interval(draws, axis=1)  # (L, K) each
     sides = (~(draws > 0)).sum(axis=1), (~(draws < 0)).sum(axis=1)
     beyond = np.minimum(*sides)  # (L, K) resamples on the other side of 0
     p = np.minimum(1, 2 * (beyond + 1) / (draws.shape[1] + 1))  # + 1: the sample itself counts as a resample

@@ -20,9 +20,8 @@ from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import listed
 from twodmse.objectives.recipes import doubling
 
-RESAMPLES, MOST_RESAMPLES = 1000, 100_000
+RESAMPLES, MOST_RESAMPLES, FEWEST = 1000, 100_000, 5  # of fewer pairs any order may be chance at the 5% level (2 / 4!)
 METRICS = ("spearman", "auc")
-FEWEST = 5  # pairs: not even a perfect order of fewer can be told from chance at the 5% level (2 of 4! orders)
 ROUNDING = 1e-7  # a variance of ranks, as shares of their number, that float32 cannot tell from 0
 
 
@@ -236,13 +235,15 @@ def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
     """How often each pair occurs in each resample: (R, P) float32.
 
     The draws depend on the task's name and size alone, so that every cell of every model sees the same resamples: the
-    comparisons of two cells, or of two models, are paired.
+    comparisons of two cells, or of two models, are paired. Fewer than `FEWEST` pairs are not resampled: NaN.
 
     Raises:
         ValueError: for fewer resamples than 0, or more than `MOST_RESAMPLES`.
     """
     if not is_whole(resamples, 0, MOST_RESAMPLES):
         raise ValueError(f"resamples is {resamples!r}: it must be a whole number, 0 to {MOST_RESAMPLES}")
+    if pairs < FEWEST:
+        return np.full((resamples, pairs), np.nan, np.float32)  # and so is all that is worked out from them
     rng = np.random.default_rng((zlib.crc32(name.encode()), pairs))
     counts = np.empty((resamples, pairs), dtype=np.float32)
     for row in counts:
@@ -280,11 +281,10 @@ def bootstrap(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The 95% interval of each column's score, times 100: percentiles 2.5 and 97.5 over the resamples.
 
-    Shapes as `resampled_correlations`; resamples without a score are left out. NaN is what no resample has, and what
-    fewer than `FEWEST` pairs have.
+    Shapes as `resampled_correlations`; resamples without a score are left out, and NaN is what no resample has.
     """
     draws = resampled_areas(ranks, gold, counts) if metric == "auc" else resampled_correlations(ranks, gold, counts)
-    if len(gold) < FEWEST or np.isnan(draws).all():
+    if np.isnan(draws).all():
         nothing = np.full(ranks.shape[1], np.nan)
         return nothing, nothing
     low, high = interval(draws, axis=0)
