@@ -150,6 +150,7 @@ def test_the_shares_of_both_cells_follow_their_sliders_and_add_up(page, models):
     view = page.locator(".twodmse-whyflip")
     go_to(view, 3, 8)
     go_to(view, 2, 17, "other-")
+    expect(view).to_contain_text("beside layer 2, dim 17")  # until then the slider's handle is where it was
     press(view, "other-layer", "ArrowLeft")
     press(view, "layer", "ArrowLeft")
     view.locator(".twodmse-other-dim .noUi-handle").press("ArrowLeft")

@@ -45,9 +45,10 @@ ARROWS = {  # room -> the rooms it may import; `files` and `version` are open to
     "checked": set(),
     "files": set(),
     "names": set(),
+    "stopping": set(),
     "version": set(),
 }
-OPEN = {"checked", "files", "names", "version"}
+OPEN = {"checked", "files", "names", "stopping", "version"}
 FREE = {"cli", "commands", "quickstart", "__init__", "__main__"}
 
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 from typer.core import TyperCommand
 
-from twodmse.commands import stop
 from twodmse.commands.compare import compare
 from twodmse.commands.costs import bench, pick
 from twodmse.commands.encode import encode
@@ -19,6 +18,7 @@ from twodmse.commands.probe import probe
 from twodmse.commands.recipes import recipes
 from twodmse.commands.study import study
 from twodmse.commands.training import quickstart, train
+from twodmse.stopping import stop
 from twodmse.version import __version__
 
 LISTS = ("dims", "tasks", "recipes")  # options that take several values, with commas between them

@@ -1,5 +1,6 @@
 """Files written so that nothing is lost: they appear whole, or not at all."""
 
+import itertools
 import json
 import logging
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+
+from twodmse.stopping import check_not_stopped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,9 +116,6 @@ def remove(folder: Path, ours: Callable[[str], Any]) -> list[str]:
     if not folder.is_dir():
         return []
     kept = strangers(folder, ours)
-    if not kept:
-        shutil.rmtree(folder)
-        return kept
     for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before the folder
         name = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
@@ -123,6 +123,8 @@ def remove(folder: Path, ours: Callable[[str], Any]) -> list[str]:
                 path.rmdir()
         elif name not in kept:
             path.unlink()
+    if not kept:
+        folder.rmdir()
     return kept
 
 
@@ -137,7 +139,8 @@ def check_picture(path: str | Path) -> None:
 
 
 def _followed(path: str | Path) -> Path:
-    """``path`` with its links followed."""
+    """``path`` with its links followed: asked before a write and before its result is put in place."""
+    check_not_stopped()
     target = Path(os.path.realpath(path))
     if os.path.islink(path) and not target.exists():
         raise FileExistsError(f"{path} is a link to {target}, which does not exist: choose another name")
@@ -260,12 +263,9 @@ def _list_files(folder: Path) -> None:
 
 def fresh_folder(path: str | Path) -> Path:
     """``path`` if it is free, else the first of ``path-2``, ``path-3``, ... that is."""
-    path, number = Path(path), 1
-    candidate = path
-    while candidate.exists() and (candidate.is_file() or any(candidate.iterdir())):
-        number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
+    path = Path(path)
+    names = (path if k == 1 else path.with_name(f"{path.name}-{k}") for k in itertools.count(1))
+    return next(name for name in names if not name.exists() or (name.is_dir() and not any(name.iterdir())))
 
 
 def write_table(table: "pd.DataFrame", path: Path, overwrite: bool = True) -> None:

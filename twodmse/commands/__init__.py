@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
+from twodmse.stopping import check_not_stopped, stopped
+
 Model = Annotated[str, typer.Argument(help="A model: 'bundled' (all-MiniLM-L6-v2), a hub id, or a folder.")]
 Plugin = Annotated[
     list[str] | None,
@@ -21,13 +23,6 @@ Plugin = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 HELD: ContextVar[ExitStack] = ContextVar("held")  # the locks of the command that runs
-stopped: list[int] = []  # the signal that asked this process to stop, if one did
-
-
-def stop(number: int, _: Any) -> None:
-    """End what runs as Ctrl-C does, cleaning up: the handler of SIGINT and SIGTERM."""
-    stopped.append(number)
-    raise KeyboardInterrupt
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -41,15 +36,18 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
                 HELD.set(held)
                 command(*args, **kwargs)
                 sys.stdout.flush()
+                check_not_stopped()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again as it ends
             fail("the output was closed before all of it was written")
-        except (ValueError, OSError) as error:
-            if stopped:  # a library may turn the interrupt into an error of its own
-                fail(interrupted(command.__name__, kwargs))
-            fail(str(error))
         except KeyboardInterrupt:
             fail(interrupted(command.__name__, kwargs))
+        except Exception as error:
+            if stopped:  # a library may turn the interrupt into an error of its own
+                fail(interrupted(command.__name__, kwargs))
+            if not isinstance(error, (ValueError, OSError)):
+                raise
+            fail(str(error))
 
     return guarded
 
