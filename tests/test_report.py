@@ -86,7 +86,7 @@ def test_claims_on_the_second_backbone_are_at_the_rates_of_its_own_sweep(tmp_pat
     for path in (tmp_path / "mpnet").iterdir():
         rows = pd.read_csv(path)
         rows[rows["run"] != "2dmse-lr5e-05-s0"].to_csv(path, index=False)
-    assert "0.0002: `2dmse` one not run and 0.0001 (1 seed)." in backbone_claims(tmp_path)
+    assert "0.0002: `2dmse` 5e-05* (not run) and 0.0001 (1 seed)." in backbone_claims(tmp_path)
 
 
 def test_the_command_draws_and_names_a_missing_table(tmp_path):

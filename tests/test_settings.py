@@ -9,10 +9,13 @@ from conftest import DIM, LAYERS, VOCAB, sentences, tiny_encoder, tiny_model, ti
 from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5EncoderModel
 
-from twodmse import Encoder
+from twodmse import Encoder, sts_grid
+from twodmse.efficiency.costs import layer_costs
 from twodmse.encoder import hub
 from twodmse.encoder.storage import Layout
+from twodmse.evaluation.cascade import Cascade
 from twodmse.evaluation.grid import check_grid
+from twodmse.export.exporting import export
 
 LONG = " ".join(["dog cat"] * 60)
 ST = "sentence_transformers.models."
@@ -460,3 +463,25 @@ def test_a_dtype_that_weights_cannot_have_is_refused(dtype, tmp_path):
         tiny_encoder().to(dtype=dtype)
     with pytest.raises(ValueError, match=r"dtype is .*: give one of torch.float32"):
         Encoder.load(tmp_path, dtype=dtype)
+
+
+@pytest.mark.parametrize("device", ["foo", "hpu", 1.5])
+def test_a_device_that_torch_cannot_use_is_refused(device, tmp_path):
+    with pytest.raises(ValueError, match=rf"torch cannot use the device {device!r} here: this machine has \w+"):
+        tiny_encoder().to(device)
+    with pytest.raises(ValueError, match=r"torch cannot use the device"):
+        Encoder.load(tmp_path, device=device)  # before it looks at the folder
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        sts_grid,
+        layer_costs,
+        lambda encoder: Cascade(encoder, ["a"], (1, 2)),
+        lambda encoder: export(encoder, "never written"),
+    ],
+)
+def test_a_models_name_in_the_place_of_an_encoder_is_refused(use):
+    with pytest.raises(ValueError, match=r"the encoder is 'bundled': give an Encoder, such as Encoder.load gives"):
+        use("bundled")

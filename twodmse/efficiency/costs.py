@@ -12,6 +12,7 @@ import pandas as pd
 from twodmse.data.sets import distinct, load_pairs
 from twodmse.efficiency.timing import half_range, peak_memory, take_turns
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.reading import as_texts, check_count
 from twodmse.evaluation.grid import check_grid, gold_ranks, load_tasks, rank_scores
 from twodmse.evaluation.quantise import VECTOR_PRECISIONS, precision_scores, vector_bytes
@@ -49,8 +50,9 @@ def layer_costs(
         `peak_memory`), parameters, bytes_on_disk (of the saved sub-model, tokenizer included).
 
     Raises:
-        ValueError: for texts that cannot be encoded, or no rounds.
+        ValueError: for what is no encoder, texts that cannot be encoded, or no rounds.
     """
+    check_encoder(encoder)
     check_count("batch_size", batch_size)
     texts = list(dict.fromkeys(bundled_texts() if texts is None else as_texts(texts)))
     views = {n: cut_view(encoder, n) for n in range(1, encoder.num_layers + 1)}

@@ -16,7 +16,7 @@ from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
 from twodmse.encoder.loading import (
     cell_wanted,
-    check_dtype,
+    check_placement,
     found_device,
     layers_wanted,
     load_parts,
@@ -90,9 +90,9 @@ class Encoder:
         Raises:
             FileNotFoundError: if there is no such model, it has no safetensors weights, or no hub answers.
             ValueError: if the model is damaged, cannot be cut in depth or asks for what twodmse does not do, or for a
-                dtype that weights cannot have.
+                device that is not there or a dtype that weights cannot have.
         """
-        check_dtype(dtype)
+        check_placement(device, dtype)
         layout, weights, head = read_folder(resolve(str(name)))
         layout = layout._replace(pooling=pooling or layout.pooling)
         layout = layout if max_length is None else layout._replace(max_length=max_length)
@@ -111,8 +111,8 @@ class Encoder:
         )
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "Encoder":
-        """Move the weights to a device or into another dtype, in place; a ValueError names what is no dtype."""
-        check_dtype(dtype)
+        """Move the weights to a device or into another dtype, in place; a ValueError names what is neither."""
+        check_placement(device, dtype)
         self.backbone.to(device=device, dtype=dtype)
         self.dtype = self.dtype if dtype is None else dtype
         return self

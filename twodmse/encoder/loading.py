@@ -259,7 +259,17 @@ def layers_wanted(layers: Any, num_layers: int) -> list[int]:
     return [int(layer) for layer in wanted]
 
 
-def check_dtype(dtype: Any) -> None:
-    """Raise a ValueError for a dtype that weights cannot have."""
+def check_placement(device: Any, dtype: Any) -> None:
+    """Raise a ValueError for a device that torch cannot use here, or a dtype that weights cannot have."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype is {dtype!r}: give one of torch.float32, torch.float16 and torch.bfloat16")
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:  # of many kinds, one a device
+        raise ValueError(f"torch cannot use the device {device!r} here: this machine has {found_device()}") from error
+
+
+def check_encoder(encoder: Any) -> None:
+    """Raise a ValueError that names what is no encoder, such as a model's name in its place."""
+    if not hasattr(encoder, "check_cell"):
+        raise ValueError(f"the encoder is {str(encoder)[:80]!r}: give an Encoder, such as Encoder.load gives")

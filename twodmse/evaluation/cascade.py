@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from twodmse.encoder.encoder import PROGRESS_FROM, Encoder, normalise
+from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.reading import as_texts, check_count
 
 CACHE_BYTES = 2**30  # of token vectors kept for documents that may go on
@@ -212,8 +213,10 @@ def check_cells(
     """Both cells of a cascade, with a deep cell of None read as (N, D).
 
     Raises:
-        ValueError: for what is no cell, one out of range, or a deep cell of fewer layers than the shallow one.
+        ValueError: for what is no encoder or no cell, one out of range, or a deep cell of fewer layers than the
+            shallow one.
     """
+    check_encoder(encoder)
     for cell in (shallow, deep or (None, None)):
         if not isinstance(cell, tuple | list) or len(cell) != 2:
             raise ValueError(f"a cell is {cell!r}: give a layer and a dim, such as (2, 64)")

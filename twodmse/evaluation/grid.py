@@ -17,7 +17,7 @@ from twodmse.checked import is_whole
 from twodmse.data.memory import is_rows
 from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, distinct, load_pairs, scored
 from twodmse.encoder.encoder import Encoder
-from twodmse.encoder.loading import listed
+from twodmse.encoder.loading import check_encoder, listed
 from twodmse.objectives.recipes import doubling
 
 RESAMPLES, MOST_RESAMPLES, FEWEST = 1000, 100_000, 5  # of fewer pairs any order may be chance at the 5% level (2 / 4!)
@@ -97,17 +97,17 @@ def check_grid(
     """The wanted layers and dims, ascending, with None read as the default.
 
     Raises:
-        ValueError: for a layer outside 0..N, a dim outside 1..D, or none of either.
+        ValueError: for what is no encoder, a layer outside 0..N, a dim outside 1..D, or none of either.
     """
+    check_encoder(encoder)
     wanted_layers = set(listed("layer", range(1, encoder.num_layers + 1) if layers is None else layers))
     wanted_dims = set(listed("dim", default_dims(encoder.dim) if dims is None else dims))
     if not wanted_layers or not wanted_dims:
         raise ValueError("no cell to score: give at least one layer and one dim")
     for dim in wanted_dims:
         encoder.check_cell(None, dim)
-    for layer in wanted_layers:
-        if layer != 0:
-            encoder.check_cell(layer, None)
+    for layer in wanted_layers - {0}:
+        encoder.check_cell(layer, None)
     return sorted(map(int, wanted_layers)), sorted(map(int, wanted_dims))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from twodmse.encoder.encoder import Encoder, quiet_transformers
+from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.storage import write_own_config
 from twodmse.export.cards import CardFacts, check_grid_fits, find_origin, model_card
 from twodmse.export.onnx import MODEL, QUANTISED, check_int8, check_onnx, closing_token, quantise_weights, write_onnx
@@ -76,14 +77,14 @@ def export(
         all_layers: write the states of layers 0 to ``layer`` in place of the vectors of one cell; ONNX only.
 
     Raises:
-        ValueError: for a cell out of range, an unknown format, a grid of another model, an encoder that cannot be
-            exported, or vectors that differ; nothing is written then.
+        ValueError: for what is no encoder, a cell out of range, an unknown format, a grid of another model, an encoder
+            that cannot be exported, or vectors that differ; nothing is written then.
         FileExistsError: if ``folder`` holds anything and ``overwrite`` is false, or holds anything but a model, or the
             weights that ``encoder`` was loaded from.
         FileNotFoundError: if a package that ONNX needs is not installed.
     """
-    layer, dim = encoder.check_cell(layer, dim)
     check_request(encoder, format, int8, grid, all_layers)
+    layer, dim = encoder.check_cell(layer, dim)
     check_export_folder(encoder, Path(folder), overwrite)
     cosines = None
     with atomic_folder(folder, overwrite) as work:
@@ -116,6 +117,7 @@ def export(
 
 def check_request(encoder: Encoder, format: str, int8: bool, grid: pd.DataFrame | None, all_layers: bool) -> None:
     """Refuse what cannot be exported, before any work; raises as `export`."""
+    check_encoder(encoder)
     if format not in WEIGHTS:
         raise ValueError(f"unknown format {format!r}: choose one of {', '.join(WEIGHTS)}")
     if int8 and format != "onnx":

@@ -77,6 +77,7 @@ CLAIMS = [
     Comparison("`grid` beats sentence-transformers' Matryoshka2dLoss", "st2d", "grid", "below"),
     Comparison("`grid` beats independently trained models", INDEPENDENT, "grid", "below"),
     Comparison("`grid` keeps the full cell of the untouched model", UNTOUCHED, "grid", "full"),
+    Comparison("`grid` has more at the full cell than fine-tuning the last layer gives", "full", "grid", "full"),
 ]
 
 
@@ -117,14 +118,12 @@ def at_both(compared: list[Comparison], top: Study, below: Study) -> pd.DataFram
 
 
 def picked(rates: dict[str, list[float]], top: Study, below: Study) -> str:
-    """The learning rate of each model at both choices, of those that were run, and how many seeds are stored at it."""
+    """The learning rate of each model at both choices, of those in ``rates``, and how many seeds are stored at it."""
 
     def said(study: Study, model: str) -> str:
-        if not study.has(model):
-            return "one not run"
-        rate, seeds = study.runs.loc[study.runs["model"] == model, "lr"].iloc[0], study.seeds(model)
+        rate, seeds = study.rates[model], study.seeds(model) if study.has(model) else 0
         end = "*" if rate in (min(rates[model]), max(rates[model])) else ""
-        return f"{rate:g}{end} ({seeds} seed{'s' if seeds > 1 else ''})"
+        return f"{rate:g}{end} ({f'{seeds} seed' + 's' * (seeds > 1) if seeds else 'not run'})"
 
     return "; ".join(f"`{model}` {said(top, model)} and {said(below, model)}" for model in rates)
 

@@ -1,7 +1,7 @@
 """What the study's tables say: grids, lines and paired differences of its models, from the stored tables alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Study:
     draws: pd.DataFrame
     kl: pd.DataFrame
     mean_dims: tuple[int, ...] = MEAN_DIMS
+    rates: dict[str, float] = field(default_factory=dict)  # by model, where the runs were chosen by it
 
     @classmethod
     def read(cls, data: Path) -> "Study":
@@ -67,7 +68,7 @@ class Study:
         for model, rate in rates.items():
             fit = runs[(runs["model"] == model) & (runs["lr"] == rate)]
             names |= set(fit.drop_duplicates("seed", keep="last")["run"])  # of a run done twice, the curve's own
-        return cls(runs[runs["run"].isin(names)], cells, draws, kl, mean_dims)
+        return cls(runs[runs["run"].isin(names)], cells, draws, kl, mean_dims, rates)
 
     @property
     def models(self) -> list[str]:
