@@ -1,6 +1,6 @@
 """One look for each recipe and each loss term in every picture, told apart by colour-blind readers and in grey print.
 
-The colours are those of Okabe and Ito (2008), with a marker and a line style of its own for each model.
+The colours are those of Okabe and Ito (2008) and three more, with a marker and a line style of its own for each model.
 """
 
 import math
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 BLUE, SKY, GREEN, ORANGE, RED, PINK, BLACK = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#000000",
 )  # fmt: skip
-GREY = "#999999"
+GREY, INDIGO, BROWN = "#999999", "#332288", "#661100"  # the latter two of Paul Tol's muted colours
 LOOKS = {  # model -> colour, marker, line style
     "untouched": (BLACK, "o", ":"),
     "full": (ORANGE, "s", "--"),
@@ -23,8 +23,8 @@ LOOKS = {  # model -> colour, marker, line style
     "st2d": (PINK, "P", "--"),
     "independent": (GREEN, "X", "-."),
     "2dmse, no alignment": (GREY, "*", "--"),
-    "2dmse-weighted": (PINK, "o", "-."),
-    "ese": (GREEN, "s", ":"),
+    "2dmse-weighted": (INDIGO, "o", "-."),
+    "ese": (BROWN, "s", ":"),
     "starbucks": (GREY, "D", ":"),
 }
 OTHERS = list(LOOKS.values())[1:]  # of a label that names no known model, by its place

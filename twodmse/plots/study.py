@@ -79,6 +79,8 @@ def difference_dots(table: pd.DataFrame, ax: Axes, title: str = "") -> Axes:
 def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
     """What a model has below the last layer against what it has at the top, one curve through its learning rates.
 
+    The lowest and the highest rate of each curve are written beside it.
+
     Args:
         curves: model -> one row a run, columns lr, seed, below, full, Spearman x 100. A model without a full cell is a
             vertical line at its best mean below; one with lr 0 was not trained.
@@ -92,8 +94,9 @@ def tradeoff(curves: Mapping[str, pd.DataFrame], ax: Axes) -> Axes:
             continue
         ax.plot(means["below"], means["full"], label=model, **style)
         ax.scatter(rows["below"], rows["full"], color=style["color"], s=8, alpha=0.6, zorder=3)
+        ends = {means.index.min(), means.index.max()} - {0.0}  # what lies between is told by the order
         shown = zip(means.index, means.to_numpy(), strict=True)
-        names += [(f"{rate:g}" if rate else "", point, style["color"]) for rate, point in shown]
+        names += [(f"{rate:g}" if rate in ends else "", point, style["color"]) for rate, point in shown]
     ax.set(xlabel="Spearman x 100, layers below the last, mean of the dims", ylabel="Spearman x 100, full cell")
     ax.margins(0.1)
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

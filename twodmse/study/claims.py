@@ -74,6 +74,8 @@ CLAIMS = [
     ),
     Comparison("Scaled-down models beat independently trained ones", INDEPENDENT, "2dmse", "below"),
     Comparison("The weights by depth of the authors' second version help", "2dmse", "2dmse-weighted", "below"),
+    Comparison("Starbucks' fixed cells are better than one drawn at random", "2dmse", "starbucks", "below"),
+    Comparison("... also at the full cell", "2dmse", "starbucks", "full"),
     Comparison("`grid` beats sentence-transformers' Matryoshka2dLoss", "st2d", "grid", "below"),
     Comparison("`grid` beats independently trained models", INDEPENDENT, "grid", "below"),
     Comparison("`grid` keeps the full cell of the untouched model", UNTOUCHED, "grid", "full"),
@@ -194,20 +196,33 @@ def tradeoff(data: Path) -> str:
         return f"{below:.2f}" + ("" if pd.isna(full) else f" / {full:.2f}")
 
     table = pd.DataFrame({f"{rate:g}": {f"`{m}`": cell(m, rate) for m in models} for rate in rates})
-    lines = []
-    for model in models:
-        if model not in ("grid", INDEPENDENT) and model in curves.index and "grid" in curves.index:
-            curve, ours = curves.loc[model], curves.loc["grid"]
-            above, best, own = dominated(curve, ours), curve.max(), ours.max()
-            lines.append(
-                f"- `{model}`: of {len(curve)} rates run, {above.sum()} have a point of `grid` above them both below "
-                f"and at the top. Best below {best['below']:.2f} (`grid` {own['below']:.2f}), best at the top "
-                f"{best['full']:.2f} (`grid` {own['full']:.2f})."
-            )
     missing = int((table == "not run").to_numpy().sum())
     return (
         f"{markdown(table)}\n\n{missing} of the {table.size} points are not run yet: a curve with one point is no "
-        "curve, and what is said of it is said of that rate alone.\n\n" + "\n".join(lines)
+        f"curve, and what is said of it is said of that rate alone.\n\n{dominance(curves.query('model in @models'))}"
+    ).strip()
+
+
+def dominance(curves: pd.DataFrame) -> str:
+    """Which curves lie above which: of each model's rates, those with a point of another above them in both places.
+
+    Args:
+        curves: ``below`` and ``full`` of each model and learning rate (the index); those without ``full`` are left out.
+    """
+    curves = curves.dropna()
+    models = curves.groupby("model", sort=False)["full"].max().sort_values(ascending=False).index  # the best top first
+    rows = {}
+    for model in models:
+        curve = curves.loc[model]
+        row = {"rates run": str(len(curve)), "best below": f"{curve['below'].max():.2f}"}
+        row["best at the top"] = f"{curve['full'].max():.2f}"
+        row |= {f"`{by}`": "" if by == model else str(dominated(curve, curves.loc[by]).sum()) for by in models}
+        rows[f"`{model}`"] = row
+    if len(rows) < 2:
+        return ""
+    return (
+        "Which lies above which: of the rates in a row, how many have a point of the recipe in the column above them, "
+        f"both below and at the top:\n\n{markdown(pd.DataFrame(rows).T.rename_axis('recipe'))}"
     )
 
 

@@ -13,11 +13,12 @@ from twodmse.efficiency.costs import cell_costs
 from twodmse.evaluation.compare import MEAN
 from twodmse.evaluation.published import published_grid
 from twodmse.plots.palette import label_lines
-from twodmse.study.plans import ABLATIONS, INDEPENDENT, STUDIED
+from twodmse.study.plans import ABLATIONS, INDEPENDENT, PLANS, STUDIED
 from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study, curve_points
 from twodmse.study.tables import read
 
 LINES = (UNTOUCHED, "full", "mrl", "2dmse", "st2d", "grid")  # models of the curves
+FURTHER = ("starbucks", "2dmse-weighted", "ese")  # those of the curves through the learning rates
 PANEL = (4.3, 3.7)  # inches
 
 
@@ -97,12 +98,15 @@ def titled(figure: Figure, axes: list[plt.Axes], title: str) -> Figure:
 
 
 def study_tradeoff(data: Path) -> Figure:
-    """Below the last layer against the full cell: one curve a recipe through its learning rates, a dot a seed."""
-    points = curve_points(data)
-    figure, ax = plt.subplots(figsize=(8.4, 5.0), layout="constrained")
-    curves = {model: rows for model in (*LINES, INDEPENDENT) if len(rows := points[points["model"] == model])}
-    plots.tradeoff(curves, ax)
-    ax.set_title("Each recipe through its learning rates: mean of seven STS test sets", fontsize=11)
+    """Below the last layer against the full cell: a curve for each recipe run at all of its rates, a dot a seed."""
+    rates = sorted({trial.settings["lr"] for trial in PLANS["curves"].trials})
+    points = curve_points(data).query("lr == 0 or lr in @rates")
+    figure, ax = plt.subplots(figsize=(8.4, 5.4), layout="constrained")
+    runs = {model: points[points["model"] == model] for model in (*LINES, *FURTHER, INDEPENDENT)}
+    whole = {m: rows for m, rows in runs.items() if m in (UNTOUCHED, INDEPENDENT) or set(rows["lr"]) == set(rates)}
+    plots.tradeoff({model: rows for model, rows in whole.items() if len(rows)}, ax)
+    told = ", ".join(f"{rate:g}" for rate in rates)
+    ax.set_title(f"Each recipe through its learning rates ({told}):\nmean of seven STS test sets", fontsize=11)
     return figure
 
 
