@@ -212,6 +212,43 @@ def test_what_cannot_be_done_is_refused(model, triplets, pairs, folder):
         CellsLoss(model)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"chunks": 2.5}, "chunks is 2.5: give a whole number"),
+        ({"chunks": "2"}, "chunks is '2': give a whole number"),
+        ({"noised": 2}, "noised is 2: give True or False"),
+        ({"base_loss": "foo"}, "unknown loss 'foo'"),
+        ({"recipe": "2dmse", "alignment": "no"}, "alignment is 'no'"),
+        ({"recipe": "2dmse", "seed": 1.5}, "seed is 1.5"),
+        ({"recipe": "2dmse", "last_layer": 0}, "last_layer is 0"),
+        ({"recipe": "mrl", "dims": 8}, "dims is 8"),
+        ({"recipe": "grid", "align_weight": "2"}, "align_weight is '2'"),
+    ],
+)
+def test_settings_are_checked_when_they_are_given(model, wrong, says):
+    with pytest.raises(ValueError, match=says):
+        CellsLoss(model, **wrong)
+
+
+def test_pairs_without_labels_are_not_taken_by_a_loss_that_compares_pairs(model, triplets):
+    columns = columns_of(model, [triplets[i] for i in range(B)])[:2]
+    with pytest.raises(
+        ValueError, match="pairs without scores or negatives, among which cosent and angle find nothing"
+    ):
+        CellsLoss(model, "full", "cosent")(columns)
+
+
+def test_an_evaluation_draws_the_same_cells_whatever_step_the_trainer_is_at(model, triplets):
+    columns = columns_of(model, [triplets[i] for i in range(B)])
+    loss, drawn = CellsLoss(model, "2dmse"), []
+    model.eval()
+    for loss.step in range(8):
+        loss(columns)
+        drawn.append(tuple(loss.sampled.values()))
+    assert set(drawn) == {tuple(Recipe("2dmse", 4, 32).plan(0).sampled.values())}
+
+
 # ---------------------------------------------------------------- inside their trainer
 
 

@@ -113,7 +113,7 @@ def test_tasks_in_memory_are_scored_like_those_of_a_file(encoder, pairs, tmp_pat
     for grid in others:
         assert grid["spearman"].tolist() == named["spearman"].tolist() * (len(grid) // len(named))
     assert others[2]["task"].unique().tolist() == [str(tmp_path / "p.csv"), "tiny-pairs", "task 3"]
-    with pytest.raises(ValueError, match="two tasks are called tiny-pairs"):
+    with pytest.raises(ValueError, match="two tasks have the same name, tiny-pairs"):
         sts_grid(encoder, [pairs, pairs])
     with pytest.raises(ValueError, match="task 1 has no scores"):
         sts_grid(encoder, [table[["sentence1", "sentence2"]].set_axis(["anchor", "positive"], axis=1)])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from conftest import tiny_encoder
 
+from twodmse.data.sets import TextSet
 from twodmse.evaluation.grid import pairs_grid
 
 pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
@@ -85,3 +86,25 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
     assert "vectors of shape (2, 64)" in shown
     assert (tmp_path / "run" / "eval" / "grid_evaluation_results.csv").is_file()
     assert "CellsLoss" in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("size", [-1, 0, 2.5])
+def test_a_batch_that_holds_nothing_is_refused(pairs, size):
+    with pytest.raises(ValueError, match=r"batch_size is .*: give a whole number from 1 up"):
+        GridEvaluator([pairs], batch_size=size)
+
+
+def test_tasks_are_those_of_sts_grid(pairs, scored):
+    assert list(GridEvaluator(["mini-sts-validation", scored]).sets) == ["mini-sts-validation", scored.stem]
+    frame = pd.DataFrame({"sentence1": pairs.columns[0], "sentence2": pairs.columns[1], "score": pairs.gold})
+    assert len(GridEvaluator([pairs, frame]).sets) == 2
+    assert list(GridEvaluator("mini-sts").sets) == ["mini-sts"]
+    assert list(GridEvaluator(pairs).sets) == ["tiny-pairs"]
+    with pytest.raises(ValueError, match="score"):
+        GridEvaluator([TextSet("unscored", pairs.columns)])
+
+
+@pytest.mark.parametrize("cells", [[], (1, 8), [(1.9, 8.5)], [(1,)], [("1", "8")]])
+def test_what_is_no_list_of_cells_is_refused(pairs, cells):
+    with pytest.raises(ValueError, match=r"cells is .*: give a list of layers and dims, such as \[\(2, 64\)"):
+        GridEvaluator([pairs], cells)

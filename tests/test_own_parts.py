@@ -18,7 +18,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 from typer.testing import CliRunner
 
-from twodmse import RECIPES, Alignment, Cell, Encoder, Plan, TrainConfig, train
+from twodmse import RECIPES, Alignment, Cell, Encoder, Plan, TrainConfig, register_recipe, train
 from twodmse.cli import app
 from twodmse.data.sets import TextSet
 from twodmse.evaluation.grid import pairs_grid
@@ -309,6 +309,8 @@ def test_data_that_a_loss_cannot_compare_are_refused(tmp_path, columns, gold, lo
         ({"f1": 1.0}, "the evaluator gave f1: eval_metric 'spearman' is none of them"),
         (0.5, "the evaluator gave 0.5: it must give a dictionary of scores, 'spearman' among them"),
         ({"spearman": float("nan")}, "the evaluator gave spearman nan at step 1: the best model cannot be told by it"),
+        ({"spearman": "1"}, "the evaluator gave spearman '1': every score must be a number"),
+        ({"spearman": 1.0, "f1": None}, "the evaluator gave f1 None: every score must be a number"),
     ],
 )
 def test_an_evaluator_that_gives_no_score_to_choose_by_is_refused(triplets, tmp_path, given, message):
@@ -391,3 +393,12 @@ def test_the_example_runs_outside_the_package(tmp_path):
     assert {"own:staircase", "own:margin", "own:data"} <= set(
         json.loads((tmp_path / "run" / "train_config.json").read_text())[name] for name in ("recipe", "loss", "data")
     )
+
+
+def test_a_run_is_described_by_a_config_and_a_loss_by_a_function(triplets, tmp_path):
+    with pytest.raises(ValueError, match="config is 'None': give a TrainConfig"):
+        train(None)
+    with pytest.raises(ValueError, match="base_loss is 'cosent': give a BaseLoss or a function"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), base_loss="cosent")
+    with pytest.raises(ValueError, match="the plan of recipe 'mine' is 'no function'"):
+        register_recipe("mine", "no function")

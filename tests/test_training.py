@@ -1,5 +1,6 @@
 import json
 import logging
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from conftest import LAYERS, tiny_encoder
 from twodmse import Encoder, TrainConfig
 from twodmse.training import arguments, trainer
 from twodmse.training import runs as training
+from twodmse.training.batches import noised_copies
 from twodmse.training.checkpoints import fault, last_complete
 from twodmse.training.runs import train_encoder
 from twodmse.training.trainer import NotFiniteError
@@ -217,3 +219,64 @@ def test_two_passes_take_the_lower_layers_from_another_dropout(triplets, tmp_pat
 def test_config_is_stored_when_the_run_starts(triplets, tmp_path, monkeypatch):
     interrupted(triplets, tmp_path / "run", 3, monkeypatch)
     assert json.loads((tmp_path / "run" / "train_config.json").read_text())["recipe"] == "2dmse"
+
+
+def test_a_resumed_run_stores_logs_and_scores_as_its_new_settings_say(triplets, tmp_path, monkeypatch):
+    def scored(encoder):
+        return {"spearman_16": 1.0, "spearman_8": 2.0, "spearman": 3.0}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("test_training.train_encoder", partial(train_encoder, evaluator=scored))
+        interrupted(triplets, tmp_path / "run", 2, monkeypatch, eval_every=2)
+    new = config(tmp_path / "run", save_every=1, keep=10, log_every=2, eval_every=1)
+    run = train_encoder(tiny_encoder(), triplets, new, resume=True, evaluator=scored)
+    assert sorted(path.name[-1] for path in run.folder.glob("checkpoint-*")) == list("23456")
+    assert run.evaluations["step"].tolist() == [2, 3, 4, 5, 6]
+    assert run.history["step"].tolist() == [1, 2, 4, 6]
+    assert run.evaluations.columns.tolist() == ["step", "spearman", "spearman_8", "spearman_16"]  # as if never stopped
+
+
+def test_an_encoder_that_was_cut_in_width_is_not_trained(triplets, tmp_path):
+    with pytest.raises(ValueError, match="the encoder keeps 8 of its 32 coordinates, and training would train all"):
+        train_encoder(tiny_encoder().submodel(2, 8), triplets, config(tmp_path / "run", recipe="mrl"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_was_cut_in_width_keeps_its_order():
+    teacher = tiny_encoder().submodel(4, 8)
+    before = teacher.encode(["a man runs", "two dogs"])
+    training.put_in_order(tiny_encoder(), teacher, list(range(LAYERS * 8))[::-1])
+    np.testing.assert_array_equal(teacher.encode(["a man runs", "two dogs"]), before)
+
+
+def test_no_run_is_asked_for_what_never_happens(tmp_path):
+    with pytest.raises(ValueError, match="eval_every is 7: it must be at most steps, 6, or nothing is scored"):
+        config(tmp_path / "run", eval_every=7)
+    with pytest.raises(ValueError, match="temperature is 11.0: it must be at most 10"):
+        config(tmp_path / "run", temperature=11.0)
+
+
+def test_vectors_are_not_held_to_a_teacher_of_another_width(triplets, tmp_path, monkeypatch):
+    teacher = tiny_encoder().submodel(4, 8)
+    monkeypatch.setattr(trainer.Encoder, "load", lambda *_: teacher)
+    settings = {"recipe": "grid", "teacher": "frozen", "steps": 1}
+    with pytest.raises(ValueError, match=r"hold_weight is 0\.5, and the teacher has 8 dims, not 32"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", hold_weight=0.5, **settings))
+    for weight in (0.0, 1.0):  # off, and the default
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / f"run{weight}", hold_weight=weight, **settings))
+
+
+def test_noise_needs_words_in_the_vocabulary(triplets, tmp_path, monkeypatch):
+    monkeypatch.setattr("twodmse.training.batches.vocabulary_words", lambda model: [])
+    with pytest.raises(ValueError, match=r"noise is 0\.3: the vocabulary has no words of three letters or more"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", recipe="grid", noise=0.3))
+    with pytest.raises(ValueError, match="the vocabulary has no words"):
+        noised_copies(["a man"], tiny_encoder())
+
+
+@pytest.mark.parametrize(
+    ("texts", "share"), [("a man", 0.5), (["a man"], 2), (["a man"], -1), (["a man"], float("nan"))]
+)
+def test_noise_is_a_share_of_the_words_of_a_list(texts, share):
+    with pytest.raises(ValueError, match="give a list of texts, and a share of their words from 0 to 1"):
+        noised_copies(texts, tiny_encoder(), share)

@@ -31,7 +31,7 @@ def average(encoders: Sequence[Encoder], shares: Sequence[float] | None = None) 
         ValueError: if there is none, one is no encoder, shares do not fit, or shapes, layouts or vocabularies differ,
             or if the weights point different ways, so that they do not come from one start.
     """
-    encoders = [encoders] if isinstance(encoders, Encoder | str) else list(encoders)
+    encoders = list(encoders) if isinstance(encoders, Iterable) and not isinstance(encoders, str) else [encoders]
     for place, one in enumerate(encoders):
         if not isinstance(one, Encoder):
             raise ValueError(f"encoders[{place}] is {one!r}: give encoders, as Encoder.load gives them")

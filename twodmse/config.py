@@ -30,7 +30,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Scale = Annotated[Number, Field(gt=0, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[Number, Field(ge=0, lt=1)]
-Temperature = Annotated[Number, Field(ge=1e-6, le=1e6)]
+Temperature = Annotated[Number, Field(ge=1e-6, le=10)]  # above, KL is lost in the rounding of float32
 Weight = Annotated[Number, Field(ge=0, le=1e6)]
 Renaming = Annotated[str, Field(pattern="^[^=]+=[^=]+$")]
 NEEDS = {"eval_data": "eval_every", "eval_cells": "eval_every", "eval_metric": "eval_every", "logging_dir": "report_to"}
@@ -166,6 +166,7 @@ class TrainConfig:
         self._require("cache_chunk", good, "0 with two_passes, which needs both passes at once")
         self._require("mix", sum(self.mix) > 0, "three weights, not all 0: contrastive, cosent, angle")
         self._require("log_every", self.log_every <= self.steps, f"at most steps, {self.steps}, or nothing is logged")
+        self._require("eval_every", self.eval_every <= self.steps, f"at most steps, {self.steps}, or nothing is scored")
         if self.loss not in BASE_LOSSES and not self.loss.startswith(OWN):
             raise ValueError(unknown("loss", self.loss, BASE_LOSSES))
         if self.teacher is not None and is_missing_folder(self.teacher):

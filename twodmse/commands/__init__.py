@@ -22,6 +22,7 @@ Plugin = Annotated[
     typer.Option(help="Module or .py file that registers recipes; repeatable. [default: none]"),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+OTHER_TABLES = (".xlsx", ".xls", ".ods", ".tsv", ".parquet", ".jsonl")  # kinds that no command writes a table as
 HELD: ContextVar[ExitStack] = ContextVar("held")  # the locks of the command that runs
 
 
@@ -91,10 +92,14 @@ def refuse_existing(
 
     Raises:
         FileExistsError: naming the first that may not be written (see `check_file`, `locked`).
-        ValueError: if two are one file, one is read by the command, or a picture's format is unknown.
+        ValueError: if two are one file, one is read by the command, a picture's format is unknown, or a table's name
+            says a format that is not written.
     """
     from twodmse.files import check_file, check_picture, locked
 
+    for path in paths:
+        if path is not None and path.suffix.lower() in OTHER_TABLES:
+            raise ValueError(f"{path} would be written as CSV: give a name that ends in .csv")
     if picture is not None:
         check_picture(picture)
     wanted = [path for path in paths if path is not None]
@@ -130,11 +135,13 @@ def load_plugins(names: list[str] | None) -> None:
     for name in names or []:
         path = Path(name)
         folder, module = (path.parent, path.stem) if path.suffix == ".py" else (Path(), name)
+        if path.suffix != ".py" and path.is_file():
+            raise ValueError(f"the plugin {name!r} is a file of another kind: give a module, or the path of a .py file")
         sys.path.insert(0, str(folder.resolve()))
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name != module:
+            if not f"{module}.".startswith(f"{error.name}."):
                 raise
             raise ValueError(f"there is no plugin {name!r}: give a module, or the path of a .py file") from error
         finally:

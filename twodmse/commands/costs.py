@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from click.core import ParameterSource
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.encode import texts_of
@@ -25,8 +26,17 @@ class Bench(StrEnum):
     costs = "costs"
 
 
+USED = {  # what each kind reads, beside the model, --rounds and --out
+    Bench.train: ("recipes", "data", "peer"),
+    Bench.encode: ("peer",),
+    Bench.grid: ("tasks", "peer"),
+    Bench.costs: (),
+}
+
+
 @one_line_errors
 def bench(
+    context: typer.Context,
     what: Annotated[
         Bench, typer.Argument(help="train: one step; encode: a batch at each depth; grid: scoring; costs: layers.")
     ],
@@ -67,11 +77,10 @@ def bench(
     from twodmse.files import write_table
 
     refuse_existing([out], overwrite, read=[*parse_names(tasks), data, *([texts] if texts else [])])
-    if texts is not None and not (what is Bench.encode and peer):
-        raise ValueError("--texts is for encode --peer: leave it out")
+    check_used(what, bool(peer), context)
     given: dict[str, Any] = {} if rounds is None else {"steps" if what is Bench.train else "rounds": rounds}
     if what is Bench.encode and peer:
-        given["texts"] = task_texts(tasks) if texts is None else texts_of(texts, None)
+        given["texts"] = task_texts(tasks) if texts is None else texts_of(texts, None, "rename one of")
     elif what in (Bench.train, Bench.grid) and peer is not None:
         given["peer"] = peer
     table = timed(what, model, tasks, recipes, data, given)
@@ -80,6 +89,16 @@ def bench(
     if out is not None:
         write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
+
+
+def check_used(what: Bench, peer: bool, context: typer.Context) -> None:
+    """Refuse an option that was given and that this kind of benchmark would not read."""
+    used = (*USED[what], *(("tasks", "texts") if what is Bench.encode and peer else ()))
+    for name in ("recipes", "data", "peer", "tasks", "texts"):
+        if name not in used and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            kinds = [kind.value for kind, names in USED.items() if name in names]
+            for_what = " and ".join([*kinds, *(["encode --peer"] if name in ("tasks", "texts") else [])])
+            raise ValueError(f"--{name} is for {for_what}: leave it out")
 
 
 def timed(what: Bench, model: str, tasks: str, recipes: str, data: str, given: dict[str, Any]) -> "pd.DataFrame":
@@ -159,7 +178,7 @@ def budget_figure(grid: "pd.DataFrame", costs: "pd.DataFrame") -> "Figure":
     cells = cell_costs(grid, costs)
     figure, axes = pyplot.subplots(2, 2, figsize=(13, 10), layout="constrained")
     for ax, cost in zip(axes[0], ("bytes", "ms"), strict=True):
-        plots.front(cells, pareto_front(cells, [cost]), ax, cost)
+        plots.front(cells, pareto_front(cells.dropna(subset="spearman"), [cost]), ax, cost)
     plots.latency(costs, axes[1, 0])
     plots.speed_up(cells, axes[1, 1])
     return figure

@@ -36,8 +36,8 @@ def encode(
     typer.echo(f"wrote {out}: {len(texts)} vectors")
 
 
-def texts_of(file: Path, column: str | None) -> list[str]:
-    """The texts of a file: the lines of a .txt file, else a column.
+def texts_of(file: Path, column: str | None, cure: str = "give --column one of") -> list[str]:
+    """The texts of a file: the lines of a .txt file, else a column; where it is missing, ``cure`` says what to do.
 
     Raises:
         ValueError: if it has no such column, or several and none is named, or a text is empty or no text.
@@ -53,7 +53,7 @@ def texts_of(file: Path, column: str | None) -> list[str]:
     columns = read_columns(file)
     name = column or ("text" if "text" in columns or len(columns) != 1 else next(iter(columns)))
     if name not in columns:
-        raise ValueError(f"{file} has no column {name!r}: give --column one of {', '.join(columns)}")
+        raise ValueError(f"{file} has no column {name!r}: {cure} {', '.join(columns)}")
     return with_words(list(columns[name]), f"{file}, column {name!r}, row")
 
 

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,10 +168,10 @@ def cell_costs(grid: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a cell: layer, dim, precision, ms (one text), speed_up (layer N's time over this one), bytes (a vector),
-        spearman. Layer 0 is left out: it may be probed, not used.
+        spearman, NaN where a task has no score. Layer 0 is left out: it may be probed, not used.
 
     Raises:
-        ValueError: if ``costs`` lacks a layer of the grid, or the grid holds no cell.
+        ValueError: if ``costs`` lacks a layer of the grid, or the grid holds no cell, or none with a score.
     """
     grid = grid[grid["layer"] > 0]
     if grid.empty:
@@ -182,7 +183,10 @@ def cell_costs(grid: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"the costs lack layer {unknown[0]}: they must come from the model that the grid is of")
     times = costs[["layer", "ratio"]].assign(ms=costs["one_text_ms"], speed_up=1 / costs["ratio"])
     keys = ["layer", "dim", "precision", "bytes"]
-    cells = grid.groupby(keys, as_index=False, sort=False)["spearman"].mean().merge(times, on="layer")
+    means = grid.groupby(keys, sort=False)["spearman"].agg(lambda scores: scores.mean(skipna=False))
+    if means.isna().all():
+        raise ValueError("no cell of the grid has a score on every task: give tasks whose pairs differ")
+    cells = means.reset_index().merge(times, on="layer")
     return cells[["layer", "dim", "precision", "ms", "speed_up", "bytes", "spearman"]]
 
 
@@ -230,7 +234,7 @@ def best_cell(
         ValueError: if no cell is within the limits; it says which limit leaves none, and what comes nearest.
     """
     check_limits(max_ms, max_bytes, min_spearman)
-    left = cell_costs(grid, costs)
+    left = cell_costs(grid, costs).dropna(subset="spearman")
     within = []
     for name, limit, column in (("max_ms", max_ms, "ms"), ("max_bytes", max_bytes, "bytes")):
         if limit is None:
@@ -255,6 +259,9 @@ def check_limits(max_ms: float | None, max_bytes: float | None, min_spearman: fl
     Raises:
         ValueError: for a limit of cost that is not above 0, or a Spearman outside -100..100.
     """
+    for name, limit in (("max_ms", max_ms), ("max_bytes", max_bytes), ("min_spearman", min_spearman)):
+        if limit is not None and not isinstance(limit, Real):
+            raise ValueError(f"{name} is {limit!r}: it must be a number")
     for name, limit in (("max_ms", max_ms), ("max_bytes", max_bytes)):
         if limit is not None and not limit > 0:
             raise ValueError(f"{name} is {limit:g}: it must be above 0")

@@ -91,8 +91,12 @@ def _write_dense(folder: Path, weight: torch.Tensor, head: nn.Linear | None) -> 
 
 
 def save_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
-    """Save a tokenizer that says the encoder's length in every file where readers look for it."""
+    """Save a tokenizer that says the encoder's length in every file where readers look for it.
+
+    It pads on the right, as `Encoder` does: where positions are counted from the left, padding there moves them.
+    """
     tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.padding_side = "right"
     tokenizer.model_max_length = max_length
     tokenizer.init_kwargs.pop("max_length", None)  # another number, in files of old versions
     tokenizer.save_pretrained(folder)

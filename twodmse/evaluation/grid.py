@@ -77,7 +77,7 @@ def load_tasks(tasks: Sequence[Any]) -> list[TextSet]:
         else:
             texts = scored(as_texts(task, f"task {number}"))
             if texts.name in known:
-                raise ValueError(f"two tasks are called {texts.name}: give one of them another name")
+                raise ValueError(f"two tasks have the same name, {texts.name}: rename one of them")
             known[texts.name] = texts
     expand(list(known))  # refuses an empty list
     return [load_pairs(name) if texts is None else texts for name, texts in known.items()]

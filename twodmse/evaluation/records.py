@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -100,6 +101,7 @@ def read_grid_json(folder: str | Path) -> GridRecord:
         grid = pd.DataFrame(facts.pop("cells"))
         grid = grid.assign(n=grid["task"].map(sizes))[GRID_COLUMNS].astype({"low": float, "high": float, "n": int})
         scorer = facts["scorer"]
+        check_grid_table(grid)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}): score the model again") from error
     if scorer != SCORER:
@@ -123,7 +125,10 @@ def read_grid_table(path: str | Path) -> pd.DataFrame:
     if metrics:
         raise ValueError(f"{path} holds {', '.join(sorted(map(str, metrics)))}: give a grid of Spearman")
     found = {
-        name: [checked(kind, value or "nan", f"{path}, row {row}, {name}", strict=False) for row, value in rows]
+        name: [
+            checked(kind, "nan" if value in ("", None) else value, f"{path}, row {row}, {name}", strict=False)
+            for row, value in rows
+        ]
         for name, kind in kinds.items()
         for rows in [enumerate(columns[name], 1)]
     }
@@ -149,7 +154,7 @@ def check_grid_table(grid: pd.DataFrame) -> None:
     """Refuse a table that is no grid.
 
     Raises:
-        ValueError: if a column is missing, there are no rows, or a cell of a task occurs twice.
+        ValueError: if a column is missing, there are no rows, a cell of a task occurs twice, or a number is none.
     """
     missing = [c for c in GRID_COLUMNS if c not in grid]
     if missing or not len(grid):
@@ -158,6 +163,15 @@ def check_grid_table(grid: pd.DataFrame) -> None:
     if len(twice):
         row = twice.iloc[0]
         raise ValueError(f"this grid has task {row['task']}, layer {row['layer']}, dim {row['dim']} more than once")
+    for name, least, most in (
+        ("layer", 0, math.inf),
+        ("dim", 1, math.inf),
+        ("spearman", -100, 100),
+        ("n", 1, math.inf),
+    ):
+        wrong = [value for value in grid[name] if not isinstance(value, int | float) or value < least or value > most]
+        if wrong:
+            raise ValueError(f"this grid has {name} {wrong[0]!r}, which is no {name} of a cell")
 
 
 def commit() -> str | None:

@@ -130,7 +130,9 @@ def read_sentences(path: str | Path | None = None) -> pd.DataFrame:
         if not Path(path).is_file():
             raise FileNotFoundError(f"no file {path}: give a text file with one sentence a line")
         try:
-            lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+            lines = (
+                Path(path).read_text(encoding="utf-8-sig").split("\n")
+            )  # of other characters a sentence may hold any
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8") from None
         rows = [(text, "", 0, "") for text in dict.fromkeys(line.strip() for line in lines) if text]

@@ -256,7 +256,8 @@ def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
     Of more than twelve dims only the doubling ones, the exported and the largest are shown.
     """
     grid = grid.astype({"layer": int, "dim": int})
-    means = grid.pivot_table(index="layer", columns="dim", values="spearman").sort_index(ascending=False)
+    scores = grid.groupby(["layer", "dim"])["spearman"].agg(lambda tasks: tasks.mean(skipna=False))
+    means = scores.unstack().sort_index(ascending=False)
     dims = [d for d in means if len(means.columns) <= 12 or d & (d - 1) == 0 or d in (facts.dim, max(means))]
     rows = [["layer \\ dim", *map(str, dims)], ["---:"] * (len(dims) + 1)]
     for layer, scores in means[dims].iterrows():
@@ -272,7 +273,8 @@ def check_grid_fits(grid: pd.DataFrame, num_layers: int, dim: int) -> None:
     """Refuse a table that is no grid of this encoder.
 
     Raises:
-        ValueError: for a missing column, no rows, rows of several models, or a cell the encoder does not have.
+        ValueError: for a missing column, no rows, rows of several models, a cell that the encoder does not have or that
+            a task has twice, or a score that is none.
     """
     missing = [c for c in ("task", "layer", "dim", "spearman") if c not in grid]
     if missing or not len(grid):
@@ -287,3 +289,8 @@ def check_grid_fits(grid: pd.DataFrame, num_layers: int, dim: int) -> None:
             raise ValueError(
                 f"the grid has {column} {wrong[0]}, this encoder {column}s {least}..{most}: another model's?"
             )
+    for row in grid[grid.duplicated(["task", "layer", "dim"])].itertuples():
+        raise ValueError(f"the grid has layer {row.layer}, dim {row.dim} of {row.task} twice: keep one of the rows")
+    for score in grid["spearman"]:
+        if not isinstance(score, int | float) or abs(score) > 100:
+            raise ValueError(f"the grid has the Spearman {score!r}: it must be a number from -100 to 100")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from twodmse.encoder.encoder import Encoder, quiet_transformers
 from twodmse.encoder.loading import check_encoder
@@ -118,6 +119,10 @@ def export(
 def check_request(encoder: Encoder, format: str, int8: bool, grid: pd.DataFrame | None, all_layers: bool) -> None:
     """Refuse what cannot be exported, before any work; raises as `export`."""
     check_encoder(encoder)
+    if encoder.dtype not in (None, torch.float32):
+        raise ValueError(
+            f"an export is compared in float32, and the encoder is in {encoder.dtype}: load it without dtype"
+        )
     if format not in WEIGHTS:
         raise ValueError(f"unknown format {format!r}: choose one of {', '.join(WEIGHTS)}")
     if int8 and format != "onnx":

@@ -193,8 +193,10 @@ def register_recipe(name: str, plan: PlanOf, **facts: Any) -> None:
         facts: its source, options and all else that a `RecipeSpec` holds.
 
     Raises:
-        ValueError: if another recipe has the name.
+        ValueError: if another recipe has the name, or the plan is no function.
     """
+    if not callable(plan):
+        raise ValueError(f"the plan of recipe {name!r} is {plan!r}: give a function of a Draw that gives a Plan")
     if name in RECIPES and RECIPES[name].plan is not plan:
         raise ValueError(f"there is a recipe {name!r} already: choose another name")
     RECIPES[name] = RecipeSpec(plan, **facts)

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -79,7 +80,12 @@ def heatmaps(
 
 def by_cell(table: pd.DataFrame, values: str) -> pd.DataFrame:
     """The mean of a column by layer (rows, the deepest first) and dim (columns)."""
-    return table.groupby(["layer", "dim"])[values].mean().unstack().sort_index(ascending=False)
+    return means(table.groupby(["layer", "dim"])[values]).unstack().sort_index(ascending=False)
+
+
+def means(groups: Any) -> pd.Series:
+    """The mean of each group of numbers; NaN where one of them is: the others alone are another mean."""
+    return groups.agg(lambda values: values.mean(skipna=False))
 
 
 def numbers(cells: pd.DataFrame, form: str, starred: Collection[tuple[int, int]] = ()) -> pd.DataFrame | None:
@@ -121,8 +127,8 @@ def mark_cells(cells: pd.DataFrame, ax: Axes, marked: Collection[tuple[int, int]
 
 def common_scale(grids: Mapping[str, pd.DataFrame]) -> tuple[float, float]:
     """The lowest and the highest cell of several models' grids, each cell the mean over its tasks."""
-    means = [grid.groupby(["layer", "dim"])["spearman"].mean() for grid in grids.values()]
-    return min(mean.min() for mean in means), max(mean.max() for mean in means)
+    cells = [means(grid.groupby(["layer", "dim"])["spearman"]) for grid in grids.values()]
+    return min(mean.min() for mean in cells), max(mean.max() for mean in cells)
 
 
 def rows_of(grids: Mapping[str, pd.DataFrame]) -> int:
@@ -232,9 +238,10 @@ def interval(table: pd.DataFrame, over: str) -> pd.DataFrame:
     if "task" not in table:
         table = table.assign(task="")
     down, up = table["spearman"] - table["low"], table["high"] - table["spearman"]
-    tasks = table.assign(down=down, up=up).groupby([over, "task"])[["spearman", "down", "up"]].mean()
+    tasks = table.assign(down=down, up=up).groupby([over, "task"])
+    tasks = tasks[["down", "up"]].mean().assign(spearman=means(tasks["spearman"]))
     lines = tasks.groupby(over)
-    mean, count = lines["spearman"].mean(), lines.size()
+    mean, count = means(lines["spearman"]), lines.size()
     reach = (tasks[["down", "up"]] ** 2).groupby(over).sum(min_count=1) ** 0.5
     return pd.DataFrame({"spearman": mean, "low": mean - reach["down"] / count, "high": mean + reach["up"] / count})
 

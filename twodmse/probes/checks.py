@@ -24,7 +24,8 @@ def check_states(states: np.ndarray, texts: int = 2) -> None:
     if states.ndim != 3:
         raise ValueError(f"states have shape {np.shape(states)}: they must be an array (N+1, n, D), as Encoder.states")
     if states.shape[0] < 2 or states.shape[1] < texts:
-        raise ValueError(f"states have shape {states.shape}: at least one layer and {texts} texts are needed")
+        had = f"{states.shape[0] - 1} layers and {states.shape[1]} texts"
+        raise ValueError(f"the states are of {had}: at least one layer and {texts} texts are needed")
     if not np.isfinite(states).all():
         raise ValueError("states hold NaN or infinite values: the model that made them is broken")
 

@@ -1,5 +1,6 @@
 """GridEvaluator: the grid of cells as an evaluator for SentenceTransformerTrainer."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pandas as pd
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.evaluation import SentenceEvaluator
 
-from twodmse.data.sets import TextSet, load_pairs
-from twodmse.evaluation.grid import default_dims, expand, pairs_grid
+from twodmse.checked import is_whole
+from twodmse.encoder.reading import check_count
+from twodmse.evaluation.grid import default_dims, load_tasks, pairs_grid
 from twodmse.files import atomic_file
 from twodmse.sentence_transformers.layers import LayerReader
 
@@ -24,7 +26,7 @@ class GridEvaluator(SentenceEvaluator):
     that as ``metric_for_best_model``, with ``greater_is_better=True``.
 
     Args:
-        tasks: names that `load_pairs` knows, ``"paper"``, files, or scored sets already loaded.
+        tasks: as `sts_grid`: names that `load_pairs` knows, ``"paper"``, files, or scored sets in memory.
         cells: the (layer, dim) to score; None means every layer at the doubling dims from 8 and the full one. Layer 0,
             the embedding layer, may be scored.
         name: put before every metric, and the file's name.
@@ -33,25 +35,25 @@ class GridEvaluator(SentenceEvaluator):
             epoch, step, then the columns of `sts_grid`.
 
     Raises:
-        ValueError: if there are no tasks, a task is unknown, or two have the same name.
+        ValueError: if there are no tasks, a task is unknown or has no scores, or two have the same name; for what is no
+            cell, and a batch size below 1.
     """
 
     def __init__(
         self,
-        tasks: Sequence[str | TextSet] = ("mini-sts-validation",),
+        tasks: Sequence[Any] = ("mini-sts-validation",),
         cells: Sequence[tuple[int, int]] | None = None,
         name: str = "grid",
         batch_size: int = 64,
         write_csv: bool = True,
     ) -> None:
         super().__init__()
-        given = [task for task in tasks if isinstance(task, TextSet)]
-        named = [task for task in tasks if isinstance(task, str)]
-        sets = [*given, *map(load_pairs, expand(named) if named or not given else [])]
+        check_count("batch_size", batch_size)
+        sets = load_tasks(tasks)
         self.sets = {Path(one.name).stem: one for one in sets}
         if len(self.sets) < len(sets):
             raise ValueError(f"two of the tasks {', '.join(one.name for one in sets)} have the same name: rename one")
-        self.cells = None if cells is None else sorted({(int(layer), int(dim)) for layer, dim in cells})
+        self.cells = None if cells is None else checked_cells(cells)
         self.name, self.batch_size, self.write_csv = name, batch_size, write_csv
         self.primary_metric = f"{name}_{MEAN}" if name else MEAN
         self.csv_file = f"{name or 'grid'}_evaluation_results.csv"
@@ -103,3 +105,16 @@ class GridEvaluator(SentenceEvaluator):
             table = pd.concat([pd.read_csv(path), table], ignore_index=True)
         with atomic_file(path) as work:
             table.to_csv(work, index=False)
+
+
+def checked_cells(cells: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The cells in order, each once.
+
+    Raises:
+        ValueError: if there is none, or for what is no pair of whole numbers.
+    """
+    given: list[Any] = list(cells) or [()]
+    for cell in given:
+        if not isinstance(cell, tuple | list) or len(cell) != 2 or not all(is_whole(n, -math.inf) for n in cell):
+            raise ValueError(f"cells is {str(cells)[:80]}: give a list of layers and dims, such as [(2, 64), (6, 384)]")
+    return sorted({(int(layer), int(dim)) for layer, dim in cells})

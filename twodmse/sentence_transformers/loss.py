@@ -9,13 +9,17 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from twodmse.encoder.reading import check_count
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.plan import TEACHER, PlanOf
 from twodmse.objectives.recipes import Recipe
 from twodmse.sentence_transformers.citations import citation
 from twodmse.sentence_transformers.layers import check_model, layer_states, parts_by_length, stack_columns, unwrapped
 from twodmse.sentence_transformers.teacher import Teacher
+from twodmse.training.arguments import checked_options
 from twodmse.training.distributed import gather_rows, whole_gradient, world_size
+
+BASE = (1.0, 1.0, 1.0), 20.0  # weights of the mix's parts, and the scale, of base losses given by name
 
 
 class CellsLoss(nn.Module):
@@ -66,9 +70,12 @@ class CellsLoss(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        if chunks < 1:
-            raise ValueError(f"chunks is {chunks}: give a whole number from 1 up")
-        num_layers, dim = check_model(model)
+        check_count("chunks", chunks)
+        if not isinstance(noised, bool):
+            raise ValueError(f"noised is {noised!r}: give True or False")
+        if isinstance(base_loss, str):
+            BaseLoss.named(base_loss, False, *BASE)
+        options, (num_layers, dim) = checked_options(options), check_model(model)
         self.model, self.noised, self.chunks = model, noised, chunks
         self.teacher = None if teacher is None else Teacher(teacher, model)
         if self.teacher is not None:
@@ -100,7 +107,8 @@ class CellsLoss(nn.Module):
             ().
 
         Raises:
-            ValueError: if the loss is not finite, or columns and labels do not fit together.
+            ValueError: if the loss is not finite, columns and labels do not fit together, or the base loss finds
+                nothing to compare in them.
         """
         terms = self.terms(list(sentence_features), labels)
         loss = torch.stack(list(terms.values())).sum()
@@ -125,9 +133,11 @@ class CellsLoss(nn.Module):
                 states = gather_rows(states, len(columns), dim=1)
                 gold = None if gold is None else gather_rows(gold)
                 vectors = None if vectors is None else gather_rows(vectors, len(columns))
-            plan = self.recipe.plan(self._step_number())
+            plan, base = self.recipe.plan(self._step_number()), self._base(gold is not None)
+            if gold is None and isinstance(base, BaseLoss):
+                base.check_compares("a batch", own, None)
             self.sampled = plan.sampled
-            return objective(states, plan, self._base(gold is not None), len(columns), gold, vectors, own)
+            return objective(states, plan, base, len(columns), gold, vectors, own)
 
     def callback(self) -> TrainerCallback:
         """For the trainer's ``callbacks``: draws by the trainer's count of optimizer steps, whatever happens to it."""
@@ -146,10 +156,10 @@ class CellsLoss(nn.Module):
         return citation(self.recipe.name)
 
     def _step_number(self) -> int:
-        if self.step is not None:
-            return self.step
         if not self.model.training:
             return 0
+        if self.step is not None:
+            return self.step
         drawn = torch.randint(2**31, (1,))
         if world_size() > 1:  # the first process draws for all
             drawn = drawn.to(next(self.model.parameters()).device)
@@ -158,7 +168,7 @@ class CellsLoss(nn.Module):
 
     def _base(self, scored: bool) -> Callable[..., Tensor]:
         if isinstance(self.base_loss, str):
-            return BaseLoss.named(self.base_loss, scored, (1.0, 1.0, 1.0), 20.0)
+            return BaseLoss.named(self.base_loss, scored, *BASE)
         loss = self.loss
         if loss is None:
             return self.base_loss

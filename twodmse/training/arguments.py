@@ -1,14 +1,15 @@
 """What transformers' Trainer is told of a config: its arguments, the precision, a learning rate for each depth."""
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
+from twodmse.checked import checked
 from twodmse.config import TrainConfig
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
@@ -129,3 +130,21 @@ def check_loggers(names: Sequence[str]) -> None:
     if missing:
         found = ", ".join(here) or "none"
         raise ValueError(f"report_to names {', '.join(missing)}, which is not installed: installed here: {found}")
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a recipe, each checked as the setting of a run that has its name.
+
+    Raises:
+        ValueError: naming the first that cannot work.
+    """
+    kinds = get_type_hints(TrainConfig, include_extras=True)
+    return {name: checked(kinds[name], value, name) if name in kinds else value for name, value in options.items()}
+
+
+class OwnIntervals(TrainerCallback):
+    """The intervals of this run's settings, in place of those that a checkpoint's state brings along."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called once the state is there."""
+        state.compute_steps(args, state.max_steps)

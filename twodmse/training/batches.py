@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from twodmse.checked import is_finite
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import padded
@@ -37,7 +38,8 @@ class DistinctBatches:
 
     def __init__(self, texts: TextSet, batch_size: int, steps: int, seed: int) -> None:
         if len(texts) < batch_size:
-            raise ValueError(f"{texts.name} has {len(texts)} rows, fewer than the batch size {batch_size}: lower it")
+            had = f"{texts.name} has {len(texts)} rows, fewer than the batch size {batch_size}"
+            raise ValueError(f"{had}: give more rows, or a smaller batch size where there is one")
         self.texts, self.batch_size, self.steps, self.seed = texts, batch_size, steps, seed
         if next(self._one_pass(0), None) is None:
             raise ValueError(
@@ -84,6 +86,8 @@ class Collator:
     def __init__(self, encoder: Encoder, chunks: int, chunk_size: int = 0, noise: float = 0.0, seed: int = 0) -> None:
         self.encoder, self.chunks, self.chunk_size, self.noise, self.seed = encoder, chunks, chunk_size, noise, seed
         self.words = vocabulary_words(encoder) if noise else []
+        if noise and not self.words:
+            raise ValueError(f"noise is {noise}: {NO_WORDS}, use noise=0")
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Collate b rows of texts.
@@ -126,8 +130,19 @@ def noised_copies(texts: Sequence[str], model: Any, share: float = 0.5, seed: in
 
     Returns:
         A copy a text, of at most 8 words.
+
+    Raises:
+        ValueError: for one text in place of a list, a share outside 0..1, or a vocabulary without words.
     """
-    return noised(texts, share, vocabulary_words(model), seed)
+    words = vocabulary_words(model)
+    if isinstance(texts, str) or not is_finite(share) or not 0 <= share <= 1:
+        raise ValueError("give a list of texts, and a share of their words from 0 to 1")
+    if not words:
+        raise ValueError(NO_WORDS)
+    return noised(texts, share, words, seed)
+
+
+NO_WORDS = "the vocabulary has no words of three letters or more to put in the place of others"
 
 
 def vocabulary_words(model: Any) -> list[str]:

@@ -50,3 +50,14 @@ def whole_gradient(loss: Tensor) -> Tensor:
     """
     extra = world_size() - 1
     return loss + extra * (loss - loss.detach()) if extra else loss
+
+
+def check_processes(batch_size: int) -> None:
+    """Refuse a batch that the processes of this run cannot share equally.
+
+    Raises:
+        ValueError: naming the batch size and the number of processes.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch_size % processes:
+        raise ValueError(f"batch_size {batch_size} cannot be shared equally by {processes} processes")

@@ -1,7 +1,6 @@
 """Training: from a config to a run, or on with a run that was stopped."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from twodmse.config import TrainConfig
+from twodmse.config import TrainConfig, is_default
 from twodmse.data.sets import TextSet, as_texts, load_texts
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import load_tasks
@@ -24,7 +23,7 @@ from twodmse.objectives.recipes import Recipe
 from twodmse.training.arguments import check_callbacks, check_loggers
 from twodmse.training.batches import DistinctBatches
 from twodmse.training.checkpoints import last_complete, step_of
-from twodmse.training.distributed import is_first
+from twodmse.training.distributed import check_processes, is_first
 from twodmse.training.folders import (
     check_finished,
     check_run_folder,
@@ -78,6 +77,8 @@ def train(
     Raises:
         ValueError, FileNotFoundError, FileExistsError: for anything that cannot work, before training starts.
     """
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"config is {str(config)[:80]!r}: give a TrainConfig")
     config = with_own(config, recipe, base_loss)
     texts = None if data is None else as_texts(data, "data")
     if texts is not None:
@@ -120,10 +121,11 @@ def train_encoder(
             encoder that gives scores by name, greater is better.
 
     Raises:
-        ValueError: if config, data and encoder do not fit together.
+        ValueError: if config, data and encoder do not fit together, or the encoder was cut in width.
         FileExistsError: if ``config.out`` holds a run already and ``resume`` is false.
         NotFiniteError: if the loss becomes NaN or infinite; the last checkpoint stays.
     """
+    check_whole(encoder)
     texts = as_texts(texts, "data")
     config = with_own(config, recipe, base_loss)
     with held(Path(config.out), config, texts, resume):
@@ -154,7 +156,7 @@ def _train(
     set_dropout(encoder.backbone, config.dropout)
     recipe = recipe_of(config, encoder, teacher, plan)
     check_plan(recipe, config)
-    check_processes(config)
+    check_processes(config.batch_size)
     evaluator = evaluator_of(config, encoder, evaluator)
     batches = DistinctBatches(texts, config.batch_size, config.steps, config.seed)
     base = base_of(config, texts, base_loss)
@@ -183,12 +185,29 @@ def _train(
     return run
 
 
+def check_whole(encoder: Encoder) -> None:
+    """Refuse an encoder that was cut in width: its backbone has coordinates that it does not give.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if encoder.dim < encoder.backbone.dim:
+        raise ValueError(
+            f"the encoder keeps {encoder.dim} of its {encoder.backbone.dim} coordinates, and training would train all: "
+            "train the whole model, and cut it afterwards"
+        )
+
+
 def with_own(config: TrainConfig, recipe: PlanOf | None, base_loss: Base | OwnLoss | None) -> TrainConfig:
     """The config with the names of parts that were given.
 
     Raises:
         ValueError: if it names one that was not given.
     """
+    if base_loss is not None and not callable(base_loss):
+        raise ValueError(
+            f"base_loss is {base_loss!r}: give a BaseLoss or a function; a name goes into the config's loss"
+        )
     given = {"recipe": recipe, "loss": base_loss}
     names = {k: OWN + getattr(part, "__name__", type(part).__name__) for k, part in given.items() if part is not None}
     config = dataclasses.replace(config, **names)
@@ -245,6 +264,12 @@ def check_plan(recipe: Recipe, config: TrainConfig) -> None:
     aligns = any(alignment.target == TEACHER for alignment in plan.alignments)
     if aligns and config.teacher is None:
         raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: name one, for example teacher='bundled'")
+    held_to = config.hold_weight and not is_default("hold_weight", config.hold_weight)
+    if held_to and recipe.teacher_dim not in (None, recipe.dim):
+        raise ValueError(
+            f"hold_weight is {config.hold_weight}, and the teacher has {recipe.teacher_dim} dims, not {recipe.dim}: "
+            "vectors cannot be held to it, leave it out"
+        )
 
 
 def recipe_of(
@@ -265,16 +290,5 @@ def recipe_of(
 def put_in_order(encoder: Encoder, teacher: Encoder | None, order: list[int]) -> None:
     """Reorder an encoder's coordinates, and with them those of a teacher as wide."""
     for one in (encoder, teacher):
-        if one is not None and one.backbone.dim == len(order):
+        if one is not None and one.dim == one.backbone.dim == len(order):  # a cut one has lost coordinates of it
             reorder(one.backbone, order)
-
-
-def check_processes(config: TrainConfig) -> None:
-    """Refuse a batch that the processes of this run cannot share equally.
-
-    Raises:
-        ValueError: naming the batch size and the number of processes.
-    """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.batch_size % processes:
-        raise ValueError(f"batch_size {config.batch_size} cannot be shared equally by {processes} processes")

@@ -23,7 +23,7 @@ from twodmse.encoder.encoder import Encoder
 from twodmse.files import atomic_file, atomic_folder, check_folder, fresh_folder
 from twodmse.objectives.objective import Base, objective
 from twodmse.objectives.recipes import Recipe
-from twodmse.training.arguments import rate_multiples, training_arguments, usable_precision, wants_bf16
+from twodmse.training.arguments import OwnIntervals, rate_multiples, training_arguments, usable_precision, wants_bf16
 from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.checkpoints import discard, keep_newest, mark_complete
 from twodmse.training.distributed import gather_rows, whole_gradient
@@ -81,7 +81,7 @@ class CellTrainer(Trainer):
             train_dataset=texts,
             eval_dataset=[] if evaluator else None,  # the evaluator has its own
             data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
-            callbacks=[QuietProgress(), *callbacks],
+            callbacks=[QuietProgress(), OwnIntervals(), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         for callback in self.callback_handler.callbacks:
@@ -240,7 +240,7 @@ class CellTrainer(Trainer):
         rows = [row for row in self.state.log_history if any(name.startswith("eval_") for name in row)]
         table = pd.DataFrame(rows, columns=None if rows else ["step"]).drop(columns="epoch", errors="ignore")
         table = table.rename(columns=lambda name: name.removeprefix("eval_"))
-        return table[["step", *table.columns.drop("step")]]
+        return table[["step", *sorted(table.columns.drop("step"), key=_by_number)]]  # JSON has sorted them as texts
 
 
 def _by_number(term: str) -> list[str | int]:

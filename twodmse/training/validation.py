@@ -2,7 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
+
+from torch import Tensor
 
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
@@ -13,6 +16,8 @@ Evaluator = Callable[[Encoder], Mapping[str, float]]
 
 def cell_evaluator(pairs: TextSet, encoder: Encoder, cells: Sequence[tuple[int, int]] = ()) -> Evaluator:
     """An evaluator of cells: ``spearman_3_64`` of cell (3, 64) and so on, and their mean ``spearman``, all times 100.
+
+    Where a cell has no score (NaN), as it gives all pairs one cosine, the mean has none either.
 
     Args:
         pairs: scored pairs.
@@ -27,7 +32,9 @@ def cell_evaluator(pairs: TextSet, encoder: Encoder, cells: Sequence[tuple[int, 
     def evaluate(encoder: Encoder) -> dict[str, float]:
         grid = pairs_grid(encoder, pairs, dims, layers, resamples=0).set_index(["layer", "dim"])["spearman"]
         chosen = grid.loc[list(cells)] if cells else grid
-        return {"spearman": chosen.mean()} | {f"spearman_{n}_{d}": score for (n, d), score in chosen.items()}
+        return {"spearman": chosen.mean(skipna=False)} | {
+            f"spearman_{n}_{d}": score for (n, d), score in chosen.items()
+        }
 
     return evaluate
 
@@ -45,6 +52,8 @@ def check_scores(scores: Any, metric: str, step: int) -> Mapping[str, float]:
         raise ValueError(f"the evaluator calls a score {taken[0]!r}: give it a text that is neither step nor epoch")
     if metric not in scores:
         raise ValueError(f"the evaluator gave {', '.join(scores)}: eval_metric {metric!r} is none of them")
+    if none := [name for name, score in scores.items() if not isinstance(score, Real | Tensor)]:
+        raise ValueError(f"the evaluator gave {none[0]} {scores[none[0]]!r}: every score must be a number")
     if not math.isfinite(scores[metric]):
         raise ValueError(
             f"the evaluator gave {metric} {scores[metric]} at step {step}: the best model cannot be told by it; "

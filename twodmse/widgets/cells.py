@@ -181,11 +181,14 @@ def steps_of(grids: pd.DataFrame) -> dict[int, pd.DataFrame]:
         grids: rows with step, layer, dim, spearman, as `replay.replay_grid` gives them.
 
     Raises:
-        ValueError: for a missing column, no rows, or a step that lacks cells that others have.
+        ValueError: for a missing column, no rows, a cell without a score, or a step that lacks cells others have.
     """
     missing = [c for c in ("step", "layer", "dim", "spearman") if c not in grids]
     if missing or not len(grids):
         raise ValueError(f"cannot replay this table: {'no rows' if not missing else 'missing ' + ', '.join(missing)}")
+    if unscored := list(grids.loc[grids["spearman"].isna(), ["step", "layer", "dim"]].itertuples(index=False)):
+        step, layer, dim = unscored[0]
+        raise ValueError(f"cannot replay this table: step {step} has no score (NaN) at layer {layer}, dim {dim}")
     cells = grids.pivot_table(index=["step", "layer"], columns="dim", values="spearman", dropna=False)
     if cells.isna().any(axis=None):
         layer_step = cells.index[cells.isna().any(axis=1)][0]

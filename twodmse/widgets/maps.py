@@ -1,6 +1,6 @@
 """A map of texts that moves with depth and width."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
@@ -34,6 +34,8 @@ class TextMap(CellView):
         dim: int | None = None,
     ) -> None:
         texts = as_texts(texts)
+        if groups is not None and (isinstance(groups, str) or not isinstance(groups, Iterable)):
+            raise ValueError(f"groups is {groups!r}: give a list, one a text, or none")
         groups = groups if groups is None else [str(group) for group in groups]
         if groups is not None and len(groups) != len(texts):
             raise ValueError(f"there are {len(groups)} groups for {len(texts)} texts: give one a text, or none")

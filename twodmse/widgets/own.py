@@ -15,6 +15,7 @@ from IPython.display import display
 from twodmse.data.sets import TextSet, load_pairs
 from twodmse.efficiency.costs import CellCost, best_cell
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import as_texts
 from twodmse.widgets import cells
 from twodmse.widgets.controls import LABEL, WIDE, text_box
 from twodmse.widgets.scored import Grid
@@ -34,16 +35,26 @@ class BringYourOwn:
         model: a name to start with: ``bundled``, a hub id, or a folder.
         texts: what to start with: a name or path that `load_pairs` takes, or a list of sentences; None means nothing.
         out: the folder that the cut is saved to.
+
+    Raises:
+        ValueError: for what is no list of sentences, and as `load`.
+        FileNotFoundError: as `load`.
     """
 
-    def __init__(self, model: str = "bundled", texts: str | Sequence[str] | None = None, out: str = "my-cell") -> None:
+    def __init__(
+        self, model: str | Path = "bundled", texts: str | Path | Sequence[str] | None = None, out: str = "my-cell"
+    ) -> None:
         self.encoder: Encoder | None = None
         self.pairs: TextSet | None = None
         self.grid: Grid | None = None
         self.loaded = ""
         self.model = text_box("model", model)
         self.file = widgets.FileUpload(accept=".csv,.tsv,.jsonl,.json", multiple=False, description="scored pairs")
-        pasted = "" if texts is None or isinstance(texts, str) else "\n".join(texts)
+        model, texts = str(model), str(texts) if isinstance(texts, Path) else texts
+        listed = [] if texts is None or isinstance(texts, str) else as_texts(texts)
+        if broken := [text for text in listed if "\n" in text or "\t" in text]:
+            raise ValueError(f"a sentence is {broken[0]!r}: write it without line breaks and tabs")
+        pasted = "\n".join(listed)
         self.pasted = widgets.Textarea(
             value=pasted, placeholder="or paste: one sentence a line, or sentence ⇥ sentence ⇥ score", rows=5,
             layout=widgets.Layout(**WIDE),
@@ -110,7 +121,7 @@ class BringYourOwn:
                 path.write_bytes(bytes(chosen["content"]))
                 found = load_pairs(str(path))
             return TextSet(path.name, found.columns, found.gold)
-        lines = [line.strip() for line in self.pasted.value.splitlines() if line.strip()]
+        lines = [line.strip() for line in self.pasted.value.split("\n") if line.strip()]
         if lines:
             return scored_lines(lines) if any("\t" in line for line in lines) else agreement(self.encoder, lines)
         if self.name:

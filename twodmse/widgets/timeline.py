@@ -13,6 +13,7 @@ from IPython.display import display
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
+from twodmse.checked import is_finite
 from twodmse.files import atomic_file
 from twodmse.plots.palette import term_style
 from twodmse.widgets import cells, drawing, static
@@ -82,10 +83,12 @@ class Replay:
 
         Raises:
             FileExistsError: if there is one and ``overwrite`` is false.
-            ValueError: for a name that does not end in .gif.
+            ValueError: for a name that does not end in .gif, or no time above 0.
         """
         if Path(path).suffix.lower() != ".gif":
             raise ValueError(f"the film is a GIF: give a name that ends in .gif, not {str(path)!r}")
+        if not is_finite(seconds) or seconds <= 0:
+            raise ValueError(f"seconds is {seconds!r}: a step must stay for a time above 0")
         with atomic_file(path, overwrite) as work:
             figure, ax = static.replay_frame(self.low, self.high)
             draw = partial(static.draw_step, ax, self.grids, self.low, self.high)

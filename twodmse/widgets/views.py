@@ -120,8 +120,10 @@ def link_cells(first: CellView, *others: CellView) -> None:
         others: views of models of the same shape.
 
     Raises:
-        ValueError: if their models differ in shape.
+        ValueError: if there are not two of them, or their models differ in shape.
     """
+    if not others or not all(isinstance(view, CellView) for view in (first, *others)):
+        raise ValueError("give two or more views, one after the other, not in a list")
     for other in others:
         shapes = [(view.states_of.num_layers, view.states_of.dim) for view in (first, other)]
         if shapes[0] != shapes[1]:
