@@ -252,7 +252,7 @@ def test_a_teacher_that_was_cut_in_width_keeps_its_order():
 def test_no_run_is_asked_for_what_never_happens(tmp_path):
     with pytest.raises(ValueError, match="eval_every is 7: it must be at most steps, 6, or nothing is scored"):
         config(tmp_path / "run", eval_every=7)
-    with pytest.raises(ValueError, match="temperature is 11.0: it must be at most 10"):
+    with pytest.raises(ValueError, match=r"temperature is 11\.0: it must be at most 10"):
         config(tmp_path / "run", temperature=11.0)
 
 
