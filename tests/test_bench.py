@@ -258,3 +258,19 @@ def test_bench_says_what_is_wrong(model):
         assert result.stderr.count("\n") == 1
     assert run("fly").exit_code == 2
     assert run("encode", model, "--rounds", 0).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["costs", "--recipes", "full"], "--recipes is for train: leave it out"),
+        (["costs", "--peer"], "--peer is for train, encode, grid: leave it out"),
+        (["encode", "--data", "mini-nli"], "--data is for train: leave it out"),
+        (["encode", "--tasks", "mini-sts"], "--tasks is for grid, encode --peer: leave it out"),
+        (["train", "--texts", "a.txt"], "--texts is for encode --peer: leave it out"),
+    ],
+)
+def test_an_option_that_a_benchmark_does_not_read_is_refused(model, args, says):
+    done = run_app("bench", args[0], model, *args[1:])
+    assert done.exit_code == 1
+    assert says in done.output

@@ -190,3 +190,10 @@ def test_a_command_leaves_the_drawing_of_this_process_alone(monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)
     assert run("recipes").exit_code == 0
     assert "MPLBACKEND" not in os.environ  # a kernel started from here would draw nothing
+
+
+def test_what_is_no_plugin_is_named(tmp_path):
+    (tmp_path / "s.txt").write_text("no code")
+    for name in ("absent.part", "absent_package.deep.part"):
+        assert f"there is no plugin '{name}'" in run("recipes", "--plugin", name).output
+    assert "is a file of another kind" in run("recipes", "--plugin", str(tmp_path / "s.txt")).output

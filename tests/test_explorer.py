@@ -510,3 +510,9 @@ def test_tab_reaches_every_control_and_each_shows_its_focus(page):
     assert reached == [
         "SUMMARY", "BUTTON", "BUTTON", "BUTTON", "layer", "dim", "tab-pair", "first", "second", "TD", "TD"
     ]  # fmt: skip
+
+
+def test_only_a_line_feed_ends_a_sentence(tmp_path):
+    texts = ["a dog\u2028runs", "a\x0bcat", "two\x85birds"]
+    (tmp_path / "list.txt").write_text("\r\n".join(texts), encoding="utf-8", newline="")
+    assert explorer.read_sentences(tmp_path / "list.txt")["text"].tolist() == texts

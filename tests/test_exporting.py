@@ -501,3 +501,19 @@ def test_bundled_model_is_exported_with_the_same_vectors(layer, dim, tmp_path):
     assert small.cosines.mean() > 0.985
     front = front_matter(tmp_path / "c")
     assert (front["base_model"], front["license"]) == (cards.MINILM, "apache-2.0")
+
+
+@pytest.mark.parametrize("format", ["safetensors", "onnx"])
+def test_an_encoder_in_half_precision_is_not_exported(tmp_path, format):
+    half = plain_tiny_encoder().to(dtype=torch.float16)
+    with pytest.raises(ValueError, match=r"the encoder is in torch.float16: load it without dtype"):
+        export(half, tmp_path / "cell", format=format)
+    assert not (tmp_path / "cell").exists()
+
+
+def test_a_saved_tokenizer_pads_as_the_encoder_does(tmp_path):
+    encoder = plain_tiny_encoder()
+    encoder.tokenizer.padding_side = "left"  # as of GPT-2's family: positions are counted from there
+    encoder.save(tmp_path / "model")
+    assert PreTrainedTokenizerFast.from_pretrained(tmp_path / "model").padding_side == "right"
+    assert encoder.tokenizer.padding_side == "left"

@@ -246,3 +246,10 @@ def test_a_command_whose_interrupt_a_library_kept_says_that_it_was_interrupted(a
     result = run("recipes")
     assert result.exit_code == 1
     assert "twodmse: interrupted; nothing half-written is left" in result.output
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".tsv", ".parquet"])
+def test_a_table_is_not_written_as_csv_under_the_name_of_another_kind(tmp_path, model, scored, ending):
+    done = run("grid", model, "--tasks", scored, "--out", tmp_path / f"grid{ending}")
+    assert done.exit_code == 1
+    assert "would be written as CSV: give a name that ends in .csv" in done.output

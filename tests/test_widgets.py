@@ -686,3 +686,33 @@ def test_texts_and_numbers_that_are_none_are_refused():
 def test_groups_of_a_map_may_be_numbers():
     view = TextMap({"a": tiny_encoder()}, ["a man", "a dog", "red house", "blue park"], [1, 1, 2, 2])
     assert view.groups == ["1", "1", "2", "2"]
+
+
+def test_what_is_no_list_of_sentences_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_encoder().save("mine")
+    with pytest.raises(ValueError, match="texts is a table"):
+        BringYourOwn("mine", pd.DataFrame({"sentence1": ["a"], "sentence2": ["b"], "score": [1.0]}))
+    with pytest.raises(ValueError, match=r"a sentence is 'a\\nman': write it without line breaks and tabs"):
+        BringYourOwn("mine", ["a\nman", "two", "three"])
+    listed = [*sentences(4, seed=9), "a man\u2028runs"]
+    assert BringYourOwn(tmp_path / "mine", listed).pairs.columns[1][-1] == listed[-1]
+
+
+def test_settings_of_views_are_checked(models):
+    texts = sentences(4)
+    with pytest.raises(ValueError, match="groups is 3: give a list"):
+        TextMap(models, texts, 3)
+    with pytest.raises(ValueError, match="groups is 'abcd': give a list"):
+        TextMap(models, texts, "abcd")
+    view = TextMap(models, texts)
+    for given in ((view,), ([view, view],), (view, "view")):
+        with pytest.raises(ValueError, match="give two or more views, one after the other"):
+            link_cells(*given)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_step_of_a_film_takes_time(tmp_path, seconds):
+    with pytest.raises(ValueError, match=r"seconds is .*: a step must stay for a time above 0"):
+        Replay(GRIDS, HISTORY).save(tmp_path / "replay.gif", seconds=seconds)
+    assert not any(tmp_path.iterdir())

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click.core import ParameterSource
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.encode import texts_of
@@ -95,9 +94,10 @@ def check_used(what: Bench, peer: bool, context: typer.Context) -> None:
     """Refuse an option that was given and that this kind of benchmark would not read."""
     used = (*USED[what], *(("tasks", "texts") if what is Bench.encode and peer else ()))
     for name in ("recipes", "data", "peer", "tasks", "texts"):
-        if name not in used and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        source = context.get_parameter_source(name)
+        if name not in used and source is not None and source.name == "COMMANDLINE":
             kinds = [kind.value for kind, names in USED.items() if name in names]
-            for_what = " and ".join([*kinds, *(["encode --peer"] if name in ("tasks", "texts") else [])])
+            for_what = ", ".join([*kinds, *(["encode --peer"] if name in ("tasks", "texts") else [])])
             raise ValueError(f"--{name} is for {for_what}: leave it out")
 
 

@@ -48,9 +48,9 @@ class BringYourOwn:
         self.pairs: TextSet | None = None
         self.grid: Grid | None = None
         self.loaded = ""
-        self.model = text_box("model", model)
+        self.model = text_box("model", str(model))
         self.file = widgets.FileUpload(accept=".csv,.tsv,.jsonl,.json", multiple=False, description="scored pairs")
-        model, texts = str(model), str(texts) if isinstance(texts, Path) else texts
+        texts = str(texts) if isinstance(texts, Path) else texts
         listed = [] if texts is None or isinstance(texts, str) else as_texts(texts)
         if broken := [text for text in listed if "\n" in text or "\t" in text]:
             raise ValueError(f"a sentence is {broken[0]!r}: write it without line breaks and tabs")
