@@ -97,12 +97,12 @@ def refuse_existing(
     """
     from twodmse.files import check_file, check_picture, locked
 
-    for path in paths:
-        if path is not None and path.suffix.lower() in OTHER_TABLES:
+    wanted = [path for path in paths if path is not None]
+    for path in wanted:
+        if path.suffix.lower() in OTHER_TABLES:
             raise ValueError(f"{path} would be written as CSV: give a name that ends in .csv")
     if picture is not None:
         check_picture(picture)
-    wanted = [path for path in paths if path is not None]
     refuse_read(wanted, read)
     targets = [check_file(path, overwrite) for path in wanted]
     if len(set(targets)) < len(targets):

@@ -183,7 +183,8 @@ def cell_costs(grid: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(f"the costs lack layer {unknown[0]}: they must come from the model that the grid is of")
     times = costs[["layer", "ratio"]].assign(ms=costs["one_text_ms"], speed_up=1 / costs["ratio"])
     keys = ["layer", "dim", "precision", "bytes"]
-    means = grid.groupby(keys, sort=False)["spearman"].agg(lambda scores: scores.mean(skipna=False))
+    scores = grid.groupby(keys, sort=False)["spearman"]
+    means = scores.mean().where(scores.count() == scores.size())  # none where a task has no score
     if means.isna().all():
         raise ValueError("no cell of the grid has a score on every task: give tasks whose pairs differ")
     cells = means.reset_index().merge(times, on="layer")

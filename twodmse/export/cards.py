@@ -256,8 +256,8 @@ def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
     Of more than twelve dims only the doubling ones, the exported and the largest are shown.
     """
     grid = grid.astype({"layer": int, "dim": int})
-    scores = grid.groupby(["layer", "dim"])["spearman"].agg(lambda tasks: tasks.mean(skipna=False))
-    means = scores.unstack().sort_index(ascending=False)
+    cells = grid.groupby(["layer", "dim"])["spearman"]
+    means = cells.mean().where(cells.count() == cells.size()).unstack().sort_index(ascending=False)
     dims = [d for d in means if len(means.columns) <= 12 or d & (d - 1) == 0 or d in (facts.dim, max(means))]
     rows = [["layer \\ dim", *map(str, dims)], ["---:"] * (len(dims) + 1)]
     for layer, scores in means[dims].iterrows():

@@ -85,7 +85,7 @@ def by_cell(table: pd.DataFrame, values: str) -> pd.DataFrame:
 
 def means(groups: Any) -> pd.Series:
     """The mean of each group of numbers; NaN where one of them is: the others alone are another mean."""
-    return groups.agg(lambda values: values.mean(skipna=False))
+    return groups.mean().where(groups.count() == groups.size())
 
 
 def numbers(cells: pd.DataFrame, form: str, starred: Collection[tuple[int, int]] = ()) -> pd.DataFrame | None:

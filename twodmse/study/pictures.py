@@ -99,12 +99,13 @@ def titled(figure: Figure, axes: list[plt.Axes], title: str) -> Figure:
 
 def study_tradeoff(data: Path) -> Figure:
     """Below the last layer against the full cell: a curve for each recipe run at all of its rates, a dot a seed."""
-    rates = sorted({trial.settings["lr"] for trial in PLANS["curves"].trials})
+    plan = PLANS["curves"]
+    rates = sorted({trial.settings["lr"] for trial in plan.trials})
+    drawn = {UNTOUCHED, INDEPENDENT, *plan.whole_curves(read(data, "study_summary"))}
     points = curve_points(data).query("lr == 0 or lr in @rates")
     figure, ax = plt.subplots(figsize=(8.4, 5.4), layout="constrained")
-    runs = {model: points[points["model"] == model] for model in (*LINES, *FURTHER, INDEPENDENT)}
-    whole = {m: rows for m, rows in runs.items() if m in (UNTOUCHED, INDEPENDENT) or set(rows["lr"]) == set(rates)}
-    plots.tradeoff({model: rows for model, rows in whole.items() if len(rows)}, ax)
+    models = [model for model in (*LINES, *FURTHER, INDEPENDENT) if model in drawn]
+    plots.tradeoff({model: rows for model in models if len(rows := points[points["model"] == model])}, ax)
     told = ", ".join(f"{rate:g}" for rate in rates)
     ax.set_title(f"Each recipe through its learning rates ({told}):\nmean of seven STS test sets", fontsize=11)
     return figure
