@@ -338,7 +338,8 @@ def test_further_runs_of_grid_differ_in_one_setting_from_its_preset():
     grid = next(trial for trial in PLANS["curves"].trials if trial.model == "grid" and trial.settings["lr"] == 4e-4)
     trials = [trial for trial in PLANS["further"].trials if trial.settings["lr"] == 4e-4]
     changed = [{k: v for k, v in trial.settings.items() if grid.settings.get(k) != v} for trial in trials]
-    assert changed == [{"teacher": "sentence-transformers/all-mpnet-base-v2"}, {"steps": 2 * PLANS["curves"].steps}]
+    assert changed == [{"teacher": "sentence-transformers/all-mpnet-base-v2"}, {}, {"steps": 2 * PLANS["curves"].steps}]
+    assert [trial.taught_by in PLANS["curves"].trials for trial in trials] == [False, True, False]
 
 
 def test_whole_runs_stand_among_the_tries_and_may_be_chosen(tmp_path):

@@ -1,18 +1,21 @@
 """The study: the order of its runs, what it writes down, and that it goes on where it was stopped."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import DIM, LAYERS, run_app, sentences, tiny_encoder
 from filelock import FileLock
 
 from twodmse.config import PRESETS, TrainConfig
 from twodmse.study import run as study
 from twodmse.study.beyond import averages
-from twodmse.study.beyond.averages import EVERY, TRIES, run_averages
-from twodmse.study.plans import ABLATIONS, FLOAT32, PLANS, TOKENS, StudyPlan, Trial, step_bytes, step_flops, trials
+from twodmse.study.beyond.averages import EVERY, TRIES, Try, run_averages
+from twodmse.study.beyond.elsewhere import TOKENS, step_bytes, step_flops
+from twodmse.study.plans import ABLATIONS, FLOAT32, PLANS, StudyPlan, Trial, trials
 from twodmse.study.run import (
     CELLS,
     DRAWS,
@@ -193,11 +196,40 @@ def test_a_run_that_was_stopped_while_it_was_scored_is_scored(plan, tmp_path, mo
 
 
 @pytest.mark.slow
+def test_a_run_that_is_taught_by_another_trains_that_one_first(plan, tmp_path):
+    teacher = Trial("full", 0, {"recipe": "full", "lr": 1e-3}, curve=True)
+    taught = Trial("taught", 0, {"recipe": "grid", "lr": 2e-4, "hold_weight": 1.0}, curve=True, taught_by=teacher)
+    plan = dataclasses.replace(plan, trials=(taught,), repeated=())
+    run_study(plan, tmp_path / "out", tmp_path / "work", lambda _: None)
+    folder = tmp_path / "work" / "full-lr0.001-s0" / "model"
+    assert folder.is_dir()
+    config = json.loads((tmp_path / "work" / "taught-lr0.0002-s0" / "train_config.json").read_text())
+    assert config["teacher"] == str(folder)
+    runs = read(tmp_path / "out", RUNS)
+    assert runs["run"].tolist() == ["taught-lr0.0002-s0"]  # the teacher is no run of this plan
+    assert "teacher=full-lr0.001-s0" in runs["switches"][0]
+    run_study(dataclasses.replace(plan, trials=(teacher,)), tmp_path / "out", tmp_path / "work", lambda _: None)
+    assert read(tmp_path / "out", RUNS)["seconds"].isna().tolist() == [False, True]  # its model is taken over
+
+
+def test_a_mean_over_seeds_takes_its_runs_in_equal_parts():
+    assert Try((8e-4,), 0.4, seeds=3).runs == [(8e-4, 0), (8e-4, 1), (8e-4, 2)]
+    assert Try((8e-4,), 0.4, seeds=3).name == "0.0008 x 3 seeds, original 0.4"
+    start, *runs = (tiny_encoder() for _ in range(4))
+    with torch.no_grad():
+        for i, one in enumerate(runs):
+            one.backbone.model.get_input_embeddings().weight += 0.001 * i
+    made = Try((8e-4,), 0.4, seeds=3).made({(8e-4, i): one for i, one in enumerate(runs)}, start)
+    before, after = (one.backbone.model.get_input_embeddings().weight for one in (start, made))
+    torch.testing.assert_close(after - before, torch.full_like(before, 0.6 * 0.001), atol=1e-6, rtol=0)
+
+
+@pytest.mark.slow
 def test_means_of_weights_are_chosen_on_the_validation_pairs_and_only_the_chosen_one_sees_the_test_sets(
     plan, tmp_path, monkeypatch
 ):
     grid = {"recipe": "grid", "order_dims": True}
-    points = tuple(Trial("grid", 0, grid | {"lr": rate}, curve=True) for rate in (2e-4, 4e-4))
+    points = tuple(Trial("grid", 0, grid | {"lr": rate}, curve=True) for rate in (2e-4, 4e-4, 8e-4))
     plan, out, said = dataclasses.replace(plan, trials=points, repeated=()), tmp_path / "out", []
     run_study(plan, out, tmp_path / "work", lambda _: None)
     run_averages(plan, out, tmp_path / "work", said.append)
@@ -216,7 +248,7 @@ def test_means_of_weights_are_chosen_on_the_validation_pairs_and_only_the_chosen
     assert table_path(out, TRIES).read_bytes() == before
     text = averages.tries(out)
     assert f"Chosen, by the best sum of both: {best}. On the seven test sets it has " in text
-    assert [line.split("|")[1].strip() for line in text.splitlines()[2:11]] == [one.name for one in EVERY]
+    assert [line.split("|")[1].strip() for line in text.splitlines()[2 : 2 + len(EVERY)]] == [one.name for one in EVERY]
 
 
 @pytest.mark.slow

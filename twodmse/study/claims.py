@@ -11,17 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from twodmse.study.plans import (
-    ABLATIONS,
-    BERT_BASE,
-    FLOAT32,
-    INDEPENDENT,
-    MINILM,
-    PLANS,
-    STUDIED,
-    step_bytes,
-    step_flops,
-)
+from twodmse.study.beyond.elsewhere import BERT_BASE, MINILM, step_bytes, step_flops
+from twodmse.study.plans import ABLATIONS, FLOAT32, INDEPENDENT, PLANS, STUDIED
 from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study, curve_points, dominated, falls
 from twodmse.study.tables import markdown, read
 

@@ -4,7 +4,6 @@ Every run is written down when it ends and skipped from then on. Several process
 the next run that no other one holds.
 """
 
-import gzip
 import math
 import shutil
 import time
@@ -25,10 +24,9 @@ from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.compare import cell_draws
 from twodmse.evaluation.grid import RESAMPLES, expand, pairs_grid, resample_counts
 from twodmse.evaluation.records import commit
-from twodmse.files import atomic_file
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.study.plans import StudyPlan, Trial
-from twodmse.study.tables import table_path
+from twodmse.study.tables import add_rows, table_path
 from twodmse.training.folders import check_same_run, is_finished
 from twodmse.training.runs import train_encoder
 from twodmse.training.trainer import MODEL_FOLDER, wants_bf16
@@ -116,17 +114,6 @@ def done(out: Path) -> set[str]:
     """The names of the runs, sweeps among them, that the tables hold."""
     tables = [path for path in (table_path(out, SWEEP), table_path(out, RUNS)) if path.is_file()]
     return {name for path in tables for name in pd.read_csv(path, usecols=["run"])["run"]}
-
-
-def add_rows(path: Path, rows: pd.DataFrame, work: Path) -> None:
-    """Add a run's rows to a table, in place of any it had: the whole table is written, or nothing."""
-    with FileLock(work / "tables.lock"):
-        if path.is_file():
-            old = pd.read_csv(path)
-            rows = pd.concat([old[~old["run"].isin(set(rows["run"]))], rows], ignore_index=True)
-        with atomic_file(path) as whole:
-            text = rows.to_csv(index=False, float_format="%.6g").encode()
-            whole.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def sweep_trial(plan: StudyPlan, trial: Trial, out: Path, work: Path) -> None:
@@ -217,6 +204,8 @@ def trained(plan: StudyPlan, trial: Trial, work: Path) -> tuple[Encoder, float]:
         return encoder, 0.0
     folder = work / trial.name
     own = {"steps": steps_of(plan, trial), "seed": trial.seed, "out": str(folder)}
+    if trial.taught_by:
+        own |= {"teacher": taught_by(plan, trial.taught_by, work)}
     settings = plan.settings | trial.settings | own
     shared = {"data": plan.data, "backbone": plan.backbone, "batch_size": plan.batch_size}
     config = TrainConfig.from_dict(shared | settings)
@@ -229,6 +218,13 @@ def trained(plan: StudyPlan, trial: Trial, work: Path) -> tuple[Encoder, float]:
     for checkpoint in folder.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)  # the run is done, and its model lies beside them
     return encoder, seconds
+
+
+def taught_by(plan: StudyPlan, teacher: Trial, work: Path) -> str:
+    """The folder of the model of a run that teaches another, trained first where it is not; another process may be."""
+    with FileLock(work / f"{teacher.name}.lock"):
+        trained(plan, teacher, work)
+    return str(work / teacher.name / MODEL_FOLDER)
 
 
 def scored_layers(trial: Trial, encoder: Encoder) -> list[int]:

@@ -1,8 +1,12 @@
-"""Stored tables: reading them, and writing them in Markdown."""
+"""Stored tables: reading them, adding a run's rows, and writing them in Markdown."""
 
+import gzip
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock
+
+from twodmse.files import atomic_file
 
 
 def markdown(table: pd.DataFrame, digits: int = 2) -> str:
@@ -47,3 +51,14 @@ def stored_tables() -> Path:
         if (folder / "study_runs.csv").is_file():
             return folder
     raise FileNotFoundError(f"the stored tables are missing from {installed}: install the package again")
+
+
+def add_rows(path: Path, rows: pd.DataFrame, work: Path) -> None:
+    """Add a run's rows to a table, in place of any it had: the whole table is written, or nothing."""
+    with FileLock(work / "tables.lock"):
+        if path.is_file():
+            old = pd.read_csv(path)
+            rows = pd.concat([old[~old["run"].isin(set(rows["run"]))], rows], ignore_index=True)
+        with atomic_file(path) as whole:
+            text = rows.to_csv(index=False, float_format="%.6g").encode()
+            whole.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)

@@ -4,7 +4,7 @@ Use: python -m twodmse.study.beyond.averages --out figures/data --work runs/stud
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,13 +16,12 @@ from twodmse.data.sets import load_pairs
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import pairs_grid
 from twodmse.study.plans import PLANS, StudyPlan, Trial
-from twodmse.study.run import SUMMARY, add_rows, score, scored_layers, summary_row, trained
-from twodmse.study.tables import markdown, read, table_path
+from twodmse.study.run import SUMMARY, score, scored_layers, summary_row, trained
+from twodmse.study.tables import add_rows, markdown, read, table_path
 from twodmse.training.folders import stored_order
 from twodmse.training.ordering import reorder
 
 TRIES = "study_tries"
-RATES = ((2e-4,), (4e-4,), (2e-4, 4e-4))
 ORIGINAL = (0.0, 0.2, 0.4)
 WANTED = {"below": 75.0, "full": 80.5}  # on the test sets
 
@@ -33,24 +32,34 @@ class Try:
 
     rates: tuple[float, ...]  # learning rates of the runs
     original: float = 0.0  # share of the start
+    seeds: int = 1  # runs at each rate
 
     @property
     def name(self) -> str:
         """What the table calls it."""
-        return " + ".join(f"{rate:g}" for rate in self.rates) + f", original {self.original:g}"
+        repeated = f" x {self.seeds} seeds" if self.seeds > 1 else ""
+        return " + ".join(f"{rate:g}" for rate in self.rates) + f"{repeated}, original {self.original:g}"
 
-    def made(self, runs: dict[float, Encoder], start: Encoder) -> Encoder:
+    @property
+    def runs(self) -> list[tuple[float, int]]:
+        """Learning rate and seed of each run."""
+        return [(rate, seed) for rate in self.rates for seed in range(self.seeds)]
+
+    def made(self, models: dict[tuple[float, int], Encoder], start: Encoder) -> Encoder:
         """The mean of the weights."""
-        share = (1 - self.original) / len(self.rates)
-        return average([*(runs[rate] for rate in self.rates), start], [*[share] * len(self.rates), self.original])
+        share = (1 - self.original) / len(self.runs)
+        return average([*(models[run] for run in self.runs), start], [*[share] * len(self.runs), self.original])
 
 
-EVERY = tuple(Try(rates, share) for rates in RATES for share in ORIGINAL)
+BY_RATE = tuple(Try(rates, share) for rates in ((2e-4,), (4e-4,), (2e-4, 4e-4)) for share in ORIGINAL)
+BY_SEED = tuple(Try((8e-4,), share, seeds=3) for share in ORIGINAL)  # at the rate that is best below
+EVERY = (*BY_RATE, *BY_SEED)
 
 
-def point(plan: StudyPlan, rate: float) -> Trial:
+def point(plan: StudyPlan, rate: float, seed: int = 0) -> Trial:
     """The run of `grid` at a learning rate."""
-    return next(trial for trial in plan.trials if trial.model == "grid" and trial.settings["lr"] == rate)
+    found = next(trial for trial in plan.trials if trial.model == "grid" and trial.settings["lr"] == rate)
+    return replace(found, seed=seed)
 
 
 def start_of(plan: StudyPlan, folder: Path) -> Encoder:
@@ -74,21 +83,23 @@ def run_averages(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], No
     todo = [one for one in EVERY if one.name not in set(had["run"])]
     if not todo and is_scored(had, chosen(had)):
         return say(f"chosen: {chosen(had)}")
-    rates = sorted({rate for one in EVERY for rate in one.rates})
-    runs = {rate: trained(plan, point(plan, rate), work)[0] for rate in rates}
-    start = start_of(plan, work / point(plan, rates[0]).name)
-    layers = scored_layers(point(plan, rates[0]), start)
+    unscored = [one for one in EVERY if len(had) and one.name == chosen(had) and not is_scored(had, one.name)]
+    runs = {run: point(plan, *run) for one in (*todo, *unscored) for run in one.runs}
+    models = {run: trained(plan, trial, work)[0] for run, trial in runs.items()}
+    first = next(iter(runs.values()))
+    start = start_of(plan, work / first.name)
+    layers = scored_layers(first, start)
     held_out = load_pairs(plan.validation)
     for left, one in enumerate(todo):
         say(f"{len(todo) - left} to do, now {one.name}")
-        grid = pairs_grid(one.made(runs, start), held_out, plan.mean_dims, layers, resamples=0)
+        grid = pairs_grid(one.made(models, start), held_out, plan.mean_dims, layers, resamples=0)
         row = summary_row("validation", grid, plan.mean_dims, start.num_layers)
         add_rows(table_path(out, TRIES), pd.DataFrame([{"run": one.name, "original": one.original} | row]), work)
     found = read(out, TRIES)
     best = next(one for one in EVERY if one.name == chosen(found))
     say(f"chosen: {best.name}")
     if not is_scored(found, best.name):
-        cells, _ = score(plan, best.made(runs, start), layers)
+        cells, _ = score(plan, best.made(models, start), layers)
         row = summary_row("test", cells, plan.mean_dims, start.num_layers)
         both = found[found["run"] == best.name].to_dict("records")
         both.append({"run": best.name, "original": best.original} | row)
