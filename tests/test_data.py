@@ -197,6 +197,7 @@ def test_rows_in_memory_are_read_like_those_of_a_file(kind, tmp_path):
         (SCORED, {"anchor": "sentence1"}, "mine has the columns sentence1, sentence2, score: anchor=sentence1 names"),
         (SCORED.assign(own=1), {"own": "score"}, "mine: score and own would both be the column score: drop one"),
         (SCORED.assign(a="x", b="y"), {"a": "negative", "b": "negative"}, "a and b would both"),
+        (SCORED, "sentence1=first", "columns is 'sentence1=first': give a dictionary"),
         (SCORED, {"sentence1": "first"}, "one of anchor, positive, negative, sentence1, sentence2, score"),
     ],
 )

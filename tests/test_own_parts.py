@@ -286,6 +286,8 @@ def test_draws_of_numpy_are_logged_and_stored(triplets, tmp_path):
     [
         (2, None, "angle", "find nothing to compare"),
         (2, None, "cosent", "find nothing to compare"),
+        (2, None, "mix", "find nothing to compare"),  # contrastive alone would be trained
+        (2, 1.0, "mix", "the score 1 in every row"),
         (2, 1.0, "auto", "the score 1 in every row"),
         (2, 0.0, "contrastive", "the score 0 in every row"),
         (3, None, "angle", None),

@@ -324,6 +324,8 @@ def test_tables_that_cannot_be_replayed_are_refused():
         Replay(GRIDS[~((GRIDS["step"] == 4) & (GRIDS["layer"] == 2) & (GRIDS["dim"] == 16))], HISTORY)
     with pytest.raises(ValueError, match="one column a loss term"):
         Replay(GRIDS, HISTORY.drop(columns="pull"))
+    with pytest.raises(ValueError, match="its column 'note' holds no numbers, leave it out"):
+        Replay(GRIDS, HISTORY.assign(note="warm"))
 
 
 # --- the same as figures

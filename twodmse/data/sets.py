@@ -150,6 +150,8 @@ def as_texts(rows: Any, name: str = "own", columns: Mapping[str, str] | None = N
     if isinstance(rows, TextSet):
         return rows
     table, new_names = columns_at_hand(rows, name), columns or {}
+    if not isinstance(new_names, Mapping):
+        raise ValueError(f"columns is {columns!r}: give a dictionary, its own name of a column -> what it is")
     for old, new in new_names.items():
         if old not in table or new not in (*TRIPLET, *SCORED):
             raise ValueError(

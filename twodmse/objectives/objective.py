@@ -118,7 +118,7 @@ class BaseLoss:
             )
 
     def check_compares(self, name: str, columns: int, gold: np.ndarray | None) -> None:
-        """Refuse data on which the loss is 0 whatever the encoder does.
+        """Refuse data on which the loss, or a part of it, is 0 whatever the encoder does.
 
         Args:
             name: of the data.
@@ -126,16 +126,17 @@ class BaseLoss:
             gold: (P,) scores; None without.
 
         Raises:
-            ValueError: if there is neither a negative nor a positive pair beside another, nor two different scores.
+            ValueError: for cosent or angle without negatives and without two different scores, or for in-batch ranking
+                without a positive pair.
         """
-        in_batch = self.contrastive or self.hard
+        compares = self.cosent or self.angle
         if gold is None:
-            if columns == 2 and not in_batch:
+            if columns == 2 and compares:
                 raise ValueError(
                     f"{name} has pairs without scores or negatives, among which cosent and angle find nothing to "
                     "compare: use loss='contrastive', or give scores or negatives"
                 )
-        elif len(set(gold.tolist())) < 2 and not (in_batch and gold.any()):
+        elif len(set(gold.tolist())) < 2 and (compares or not gold.any()):
             raise ValueError(
                 f"{name} has the score {gold[0]:g} in every row, so there is nothing to compare: give scores that "
                 "differ, or leave them out for loss='contrastive'"

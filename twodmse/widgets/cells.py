@@ -204,10 +204,14 @@ def smoothed_terms(history: pd.DataFrame, smooth: int) -> pd.DataFrame:
         smooth: rows of the mean.
 
     Raises:
-        ValueError: if it has no column ``step``, or no term, or for fewer rows than one.
+        ValueError: if it has no column ``step``, or no term, a column of other things than numbers, or for fewer rows
+            than one.
     """
     check_count("smooth", smooth)
     names = [column for column in history if column not in NOT_TERMS]
     if "step" not in history or not names:
         raise ValueError("cannot replay this history: it needs a column 'step' and one column a loss term")
+    for column in ("step", *names):
+        if not pd.api.types.is_numeric_dtype(history[column]):
+            raise ValueError(f"cannot replay this history: its column {column!r} holds no numbers, leave it out")
     return history.set_index("step")[names].rolling(smooth, min_periods=1).mean()
