@@ -217,7 +217,8 @@ def falls(grid: pd.DataFrame) -> pd.DataFrame:
 def curve_points(data: Path) -> pd.DataFrame:
     """Every run to the full length, as a point of its model's curve over the learning rate.
 
-    The rows of independent models of one rate and seed are one point: layer n comes from the model of depth n.
+    The rows of independent models of one rate and seed are one point, where all depths are run: layer n comes from the
+    model of depth n.
 
     Returns:
         Columns model, lr, seed, below, full (test sets), validation_below, validation_full; Spearman x 100, NaN where a
@@ -225,7 +226,9 @@ def curve_points(data: Path) -> pd.DataFrame:
     """
     rows = read(data, "study_summary")
     rows = rows[~rows["model"].str.contains(",")]  # ablations and precisions are no curves
-    rows = rows.assign(model=rows["model"].str.replace(rf"^{INDEPENDENT} \d$", INDEPENDENT, regex=True))
+    own = rows["model"].isin(depths := {trial.model for trial in PLANS["curves"].trials if trial.layers})
+    run = rows[own].groupby(["lr", "seed", "split"])["model"].transform("nunique").reindex(rows.index)
+    rows = rows.assign(model=rows["model"].mask(own, INDEPENDENT))[~own | (run == len(depths))]
     wide = rows.pivot_table(index=["model", "lr", "seed"], columns="split", values=["below", "full"])
     names = {("below", "test"): "below", ("full", "test"): "full"}
     names |= {("below", "validation"): "validation_below", ("full", "validation"): "validation_full"}
