@@ -18,7 +18,6 @@ from twodmse.study.results import MEAN_DIMS, UNTOUCHED, Study, curve_points
 from twodmse.study.tables import read
 
 LINES = (UNTOUCHED, "full", "mrl", "2dmse", "st2d", "grid")  # models of the curves
-FURTHER = ("starbucks", "2dmse-weighted", "ese")  # those of the curves through the learning rates
 PANEL = (4.3, 3.7)  # inches
 
 
@@ -104,7 +103,7 @@ def study_tradeoff(data: Path) -> Figure:
     drawn = {UNTOUCHED, INDEPENDENT, *plan.whole_curves(read(data, "study_summary"))}
     points = curve_points(data).query("lr == 0 or lr in @rates")
     figure, ax = plt.subplots(figsize=(8.4, 5.4), layout="constrained")
-    models = [model for model in (*LINES, *FURTHER, INDEPENDENT) if model in drawn]
+    models = [model for model in dict.fromkeys((*LINES, *STUDIED, INDEPENDENT)) if model in drawn]
     plots.tradeoff({model: rows for model in models if len(rows := points[points["model"] == model])}, ax)
     told = ", ".join(f"{rate:g}" for rate in rates)
     ax.set_title(f"Each recipe through its learning rates ({told}):\nmean of seven STS test sets", fontsize=11)
