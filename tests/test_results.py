@@ -1,5 +1,7 @@
 """What is read off the study's tables, on tables small enough to work out by hand."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -296,6 +298,14 @@ def test_claims_are_compared_at_both_choices_of_the_rate(data):
     rows = pd.read_csv(data / "study_summary.csv")
     rows[rows["run"] != "full-lr0.0002-s0"].to_csv(data / "study_summary.csv", index=False)
     assert Study.at_best(data, "below").models == ["untouched", "2dmse"]
+
+
+def test_claims_say_that_every_point_is_run(data, monkeypatch):
+    stored = tuple(trial for trial in PLANS["curves"].trials if trial.model == "grid" and trial.settings["lr"] == 4e-4)
+    monkeypatch.setitem(PLANS, "curves", dataclasses.replace(PLANS["curves"], trials=stored))
+    text = claims.tradeoff(data)
+    assert "All 1 points are run." in text
+    assert "not run" not in text
 
 
 def test_claims_say_which_points_are_not_run(data):

@@ -188,10 +188,13 @@ def tradeoff(data: Path) -> str:
 
     table = pd.DataFrame({f"{rate:g}": {f"`{m}`": cell(m, rate) for m in models} for rate in rates})
     missing = int((table == "not run").to_numpy().sum())
-    return (
-        f"{markdown(table)}\n\n{missing} of the {table.size} points are not run yet: a curve with one point is no "
-        f"curve, and what is said of it is said of that rate alone.\n\n{dominance(curves.query('model in @models'))}"
-    ).strip()
+    said = f"All {table.size} points are run."
+    if missing:
+        said = (
+            f"{missing} of the {table.size} points are not run yet: a curve with one point is no curve, and what is "
+            "said of it is said of that rate alone."
+        )
+    return f"{markdown(table)}\n\n{said}\n\n{dominance(curves.query('model in @models'))}".strip()
 
 
 def dominance(curves: pd.DataFrame) -> str:
