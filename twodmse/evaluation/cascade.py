@@ -182,7 +182,7 @@ def run_layers(
     backbone.eval()
     try:
         weight = next(backbone.parameters())
-        batch = dict(encoder.tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(weight.device))
+        batch = encoder.batch(ids)  # padded on the right, as `Encoder.states` pads
         mask = batch["attention_mask"]  # (b, T)
         if tokens is None:
             hidden = backbone.start(batch, last)  # (b, T, H)

@@ -118,12 +118,12 @@ def write_tokenizer(small: Encoder, folder: Path) -> None:
     own.save_pretrained(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(length, direction=own.truncation_side)
-    tokenizer.enable_padding(direction=own.padding_side, pad_id=own.pad_token_id, pad_token=own.pad_token)
+    tokenizer.enable_padding(direction="right", pad_id=own.pad_token_id, pad_token=own.pad_token)
     tokenizer.save(str(folder / "tokenizer.json"))
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings |= {"model_max_length": length} | ({"max_length": length} if "max_length" in settings else {})
-    settings |= {"padding_side": own.padding_side, "truncation_side": own.truncation_side}
+    settings |= {"padding_side": "right", "truncation_side": own.truncation_side}
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
