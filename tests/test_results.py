@@ -12,7 +12,7 @@ from twodmse.study.beyond.base_loss import base_loss
 from twodmse.study.figures import PICTURES
 from twodmse.study.plans import ABLATIONS, PLANS, chosen_rates
 from twodmse.study.results import MEAN_DIMS, Study, curve_points, dominated, falls
-from twodmse.study.tables import table_path
+from twodmse.study.tables import read, stored_tables, table_path
 
 LAYERS, TASKS, RESAMPLES = 6, ("one", "two"), 50
 PLAN = PLANS["minilm"]
@@ -354,6 +354,13 @@ def test_further_runs_of_grid_differ_in_one_setting_from_its_preset():
     changed = [{k: v for k, v in trial.settings.items() if grid.settings.get(k) != v} for trial in trials]
     assert changed == [{"teacher": "sentence-transformers/all-mpnet-base-v2"}, {}, {"steps": 2 * PLANS["curves"].steps}]
     assert [trial.taught_by in PLANS["curves"].trials for trial in trials] == [False, True, False]
+
+
+def test_the_tuned_teacher_is_the_one_that_its_rule_picks_from_the_stored_tables():
+    summary = read(stored_tables(), "study_summary").query("split == 'validation'").set_index("run")
+    kept = [t.name for t in PLANS["curves"].trials if not t.layers and not t.settings.get("order_dims")]
+    taught = {t.taught_by.name for t in PLANS["further"].trials if t.taught_by}
+    assert taught == {summary.loc[kept, "full"].idxmax()}
 
 
 def test_whole_runs_stand_among_the_tries_and_may_be_chosen(tmp_path):
