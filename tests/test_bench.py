@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 import test_efficiency
 import torch
-from conftest import DIM, LAYERS, run_app, sentences
+from conftest import DIM, LAYERS, VOCAB, run_app, sentences, tiny_tokenizer
 from test_efficiency import tick
+from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from twodmse import Encoder
 from twodmse.data.sets import load_texts
 from twodmse.efficiency import bench
 from twodmse.efficiency.bench import bench_encode, bench_grid, bench_train, embed_only, long_texts
+from twodmse.efficiency.peer import bench_peer
 from twodmse.evaluation.grid import sts_grid
 from twodmse.objectives.recipes import RECIPES
 
@@ -134,6 +136,27 @@ def test_encoding_is_timed_beside_sentence_transformers(model, clock, monkeypatc
     assert (table["difference"] < 1e-5).all()  # both are cut at the same layer
     encoder = Encoder.load(model)
     assert np.abs(encoder.encode(["a dog"], 1) - encoder.encode(["a dog"], 4)).max() > 1e-2
+
+
+@pytest.mark.parametrize("what", ["encode", "grid", "train"])
+def test_a_model_without_a_token_to_pad_is_timed_beside_sentence_transformers(what, tmp_path, rows):
+    pytest.importorskip("sentence_transformers", reason="needs sentence-transformers (the extra 'peers')")
+    config = AutoConfig.for_model("gpt2", vocab_size=VOCAB, n_embd=DIM, n_layer=2, n_head=4, n_positions=48)
+    AutoModel.from_config(config).save_pretrained(tmp_path / "model")
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").pad_token is None
+    if what == "encode":
+        table = bench_peer(str(tmp_path / "model"), sentences(5), rounds=1)
+    elif what == "train":
+        table = bench_train(["st2d"], rows, str(tmp_path / "model"), batch_size=4, steps=1, precision="fp32")
+        assert len(table) == 2
+        return
+    else:
+        pairs = {"sentence1": sentences(5), "sentence2": sentences(5)[::-1], "score": range(5)}
+        table = bench_grid(str(tmp_path / "model"), [pairs], dims=[4, DIM])
+    assert (table["difference"] < 1e-3).all()
 
 
 def test_each_recipe_takes_a_step_of_each_batch(model, rows, monkeypatch, clock):

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import DIM, LAYERS, sentences, tiny_encoder
+from conftest import DIM, LAYERS, VOCAB, sentences, tiny_encoder, tiny_tokenizer
+from transformers import T5Config, T5EncoderModel
 
+from twodmse import Encoder
 from twodmse.encoder.encoder import normalise
+from twodmse.encoder.storage import Layout
 from twodmse.evaluation.cascade import Cascade, cascade_table, nearest, run_layers
 
 DOCUMENTS, QUERIES = sentences(40, seed=3), sentences(6, seed=4)
@@ -174,6 +177,19 @@ def test_bad_tables_are_refused_before_anything_is_encoded(encoder, monkeypatch,
     settings = {"texts": DOCUMENTS, "queries": QUERIES, "cells": [(1, 4)], "shortlists": [10], "k": 5}
     with pytest.raises(ValueError, match=message):
         cascade_table(encoder, **(settings | change))
+
+
+def test_a_model_whose_pass_cannot_go_on_is_refused_before_anything_is_encoded(monkeypatch):
+    config = T5Config(vocab_size=VOCAB, d_model=DIM, d_kv=8, d_ff=48, num_layers=3, num_heads=4)
+    encoder = Encoder(T5EncoderModel(config), tiny_tokenizer(), Layout("mean", 32))
+    assert len(Cascade(encoder, DOCUMENTS, (2, 4), (2, 8)).search(QUERIES, 1)) == len(QUERIES)  # nothing to go on with
+    monkeypatch.setattr(Encoder, "states", lambda *_: pytest.fail("encoded before checking"))
+    monkeypatch.setattr(encoder.backbone, "start", lambda *_: pytest.fail("encoded before checking"))
+    message = "T5EncoderModel makes its positions in layer 1: no pass can go on from layer 2"
+    with pytest.raises(ValueError, match=message):
+        Cascade(encoder, DOCUMENTS, (2, 4))
+    with pytest.raises(ValueError, match=message):
+        cascade_table(encoder, DOCUMENTS, QUERIES, [(2, 4)], [10], 5)
 
 
 def test_a_search_for_more_than_the_shortlist_is_refused(encoder):

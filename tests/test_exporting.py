@@ -213,16 +213,19 @@ def test_exporting_leaves_the_encoder_alone(encoder, tmp_path):
     assert (encoder.tokenizer.padding_side, encoder.layout) == rules
 
 
-def test_the_sides_of_padding_and_of_cutting_are_kept(tmp_path):
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])  # of absolute and of relative positions
+def test_texts_are_cut_on_the_side_of_the_tokenizer_and_padded_on_the_right(architecture, tmp_path):
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = tokenizer.truncation_side = "left"
-    encoder = Encoder(tiny_model("modernbert"), tokenizer, Layout("last", 16))  # of relative positions
+    encoder = Encoder(tiny_model(architecture), tokenizer, Layout("last", 16))
     export(encoder, tmp_path / "cell", 2, 8, "onnx")
     texts = ["a dog", "big " * 20 + "the red cat", "the red cat sees two men"]
     np.testing.assert_allclose(onnx_vectors(tmp_path / "cell", texts), encoder.encode(texts, 2, 8), atol=1e-4)
     tokens = Tokenizer.from_file(str(tmp_path / "cell" / "tokenizer.json")).encode_batch(texts)
-    assert tokens[0].attention_mask == [0] * 12 + [1] * 4
+    assert tokens[0].attention_mask == [1] * 4 + [0] * 12
     assert tokens[1].tokens[-4:] == ["the", "red", "cat", "[SEP]"]
+    settings = json.loads((tmp_path / "cell" / "tokenizer_config.json").read_text())
+    assert (settings["padding_side"], settings["truncation_side"]) == ("right", "left")
 
 
 def test_the_tokenizer_file_cuts_and_pads_by_itself(encoder, tmp_path):
@@ -309,6 +312,17 @@ def test_a_grid_of_many_dims_is_shown_in_part(encoder, tmp_path):
     assert "mean over `own.csv`;" in card
     export(encoder, tmp_path / "odd", 2, 11, grid=grid_of(dims=(3, 5, 11)))
     assert "| layer \\ dim | 3 | 5 | 11 |" in (tmp_path / "odd" / "README.md").read_text()
+
+
+def test_a_card_says_whether_the_grid_has_its_cell(encoder, tmp_path):
+    export(encoder, tmp_path / "within", 2, 8, grid=grid_of())
+    export(encoder, tmp_path / "beside", 2, 12, grid=grid_of())
+    card = (tmp_path / "within" / "README.md").read_text()
+    assert "; this cell in bold." in card
+    assert "not among them" not in card
+    card = (tmp_path / "beside" / "README.md").read_text()
+    assert "; this cell is not among them." in card
+    assert "in bold" not in card
 
 
 def test_origin_is_followed_through_training_runs_and_cards(encoder, tmp_path):
@@ -517,3 +531,13 @@ def test_a_saved_tokenizer_pads_as_the_encoder_does(tmp_path):
     encoder.save(tmp_path / "model")
     assert PreTrainedTokenizerFast.from_pretrained(tmp_path / "model").padding_side == "right"
     assert encoder.tokenizer.padding_side == "left"
+
+
+def test_a_saved_encoder_cuts_long_texts_on_the_same_side(tmp_path):
+    encoder = plain_tiny_encoder()
+    encoder.tokenizer.truncation_side = "left"  # set after it was made
+    texts = [LONG + "a cat", "a man " + LONG]
+    again = Encoder.load(encoder.save(tmp_path / "model"))
+    np.testing.assert_allclose(again.encode(texts), encoder.encode(texts), atol=1e-5)
+    encoder.tokenizer.truncation_side = "right"
+    assert np.abs(again.encode(texts) - encoder.encode(texts)).max() > 1e-3, "these texts do not tell the sides apart"

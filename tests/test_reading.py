@@ -62,6 +62,7 @@ def test_a_file_is_read_anew_each_time(tmp_path):
         ("p.csv", HEAD + "a,b,1_0\n", "score is '1_0'"),
         ("p.csv", HEAD + f"a,b,{'9' * 400}\n", "it must be a finite number"),
         ("p.csv", "anchor,positive,Score\na,b,0\n", "every pair of anchor and positive is taken as a paraphrase"),
+        ("p.csv", "anchor,positive,negative,score\na,b,c,0\n", "positive, negative and score: every pair of"),
         ("p.csv", "anchor,positive,label\na,b,0\n", "drop label"),
         ("p.jsonl", b'{"anchor": "a", "positive": "b"}\n{"anchor": "\xff"}\n', r"p\.jsonl, line 2: not UTF-8"),
         ("p.jsonl", '{"anchor": "a", "positive": "b"}\n\n{"anchor": "a"}\n', "line 3: it lacks 'positive'"),

@@ -256,10 +256,10 @@ def check_rows(name: str, table: Columns) -> TextSet:
             "or sentence1, sentence2, score"
         )
     scores = [column for column in table if column.strip().lower() in SCORE_NAMES]
-    if layout is PAIR and scores:
+    if layout is not SCORED and scores:
         raise ValueError(
-            f"{name} has the columns anchor, positive and {scores[0]}: every pair of anchor and positive is taken as a "
-            f"paraphrase; drop {scores[0]}, or name the columns {', '.join(SCORED)} to train on the scores"
+            f"{name} has the columns {', '.join(layout)} and {scores[0]}: every pair of anchor and positive is taken "
+            f"as a paraphrase; drop {scores[0]}, or name the columns {', '.join(SCORED)} to train on the scores"
         )
     more = [column for column in table if column not in layout and column.strip().lower().startswith("negative")]
     if layout is not SCORED and more:

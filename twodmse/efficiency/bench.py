@@ -15,7 +15,6 @@ from twodmse.efficiency.costs import bundled_texts, cut_view
 from twodmse.efficiency.peer import BATCH, cutter, load_peer
 from twodmse.efficiency.timing import half_range, need_peer, peak_memory, take_turns
 from twodmse.encoder.encoder import Encoder
-from twodmse.encoder.hub import resolve
 from twodmse.evaluation.grid import check_grid, default_dims, load_tasks, pairs_grid
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe
@@ -103,12 +102,10 @@ def _our_step(name: str, backbone: str, texts: TextSet, precision: str, length: 
 
 
 def _peer_step(backbone: str, texts: TextSet, precision: str, length: int) -> Step:
-    from sentence_transformers import SentenceTransformer, losses
+    from sentence_transformers import losses
     from sentence_transformers.util import batch_to_device
 
-    model = SentenceTransformer(str(resolve(backbone)), device="cuda" if torch.cuda.is_available() else "cpu")
-    model.max_seq_length = length
-    model.train()
+    model = load_peer(backbone, Encoder.load(backbone, max_length=length)).train()
     width = model[0].auto_model.config.hidden_size
     dims = list(Recipe("st2d", 2, width).dims)[::-1]
     loss = losses.Matryoshka2dLoss(model, losses.MultipleNegativesRankingLoss(model), dims)

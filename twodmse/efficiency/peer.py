@@ -68,11 +68,13 @@ def bench_peer(model: str, texts: Sequence[str], rounds: int = 3) -> pd.DataFram
 
 
 def load_peer(model: str, encoder: Encoder) -> Any:
-    """The model in sentence-transformers, where and as long as the encoder."""
+    """The model in sentence-transformers, where and as long as the encoder, and with a token to pad as it has."""
     from sentence_transformers import SentenceTransformer
 
     peer = SentenceTransformer(str(resolve(model)), device=str(encoder.device))
     peer.max_seq_length = encoder.layout.max_length
+    if peer.tokenizer.pad_token is None:  # padding is masked: any token serves, as in `Encoder`
+        peer.tokenizer.pad_token = encoder.tokenizer.pad_token
     return peer
 
 

@@ -144,14 +144,11 @@ class Backbone(nn.Module):
             (b, T, H), before the final norm of a pre-norm model.
 
         Raises:
-            ValueError: if later layers need what the first one computes.
+            ValueError: as `check_resumes`.
         """
+        self.check_resumes(n, last)
         if n == last:
             return hidden
-        if any(getattr(module, "has_relative_attention_bias", False) for module in self.layers[0].modules()):
-            raise ValueError(
-                f"{type(self.model).__name__} makes its positions in layer 1: no pass can go on from layer {n}"
-            )
         view = cut(self.model, last, first=n)
 
         # The model makes its masks and positions from the shape of what it embeds; the embeddings are then replaced.
@@ -164,6 +161,18 @@ class Backbone(nn.Module):
             return _last_output(view, torch.zeros_like(attention_mask), attention_mask)
         finally:
             hook.remove()
+
+    def check_resumes(self, n: int, last: int) -> None:
+        """Refuse to go on from layer ``n`` to layer ``last`` where later layers need what the first one computes.
+
+        Raises:
+            ValueError: if they do, as in T5.
+        """
+        first = self.layers[0].modules()
+        if n < last and any(getattr(module, "has_relative_attention_bias", False) for module in first):
+            raise ValueError(
+                f"{type(self.model).__name__} makes its positions in layer 1: no pass can go on from layer {n}"
+            )
 
     def pooled(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """One vector a text from token vectors (b, T, H) of any layer: (b, D) float32, as in a slice of `forward`."""

@@ -99,6 +99,8 @@ def save_tokenizer(tokenizer: Any, folder: Path, max_length: int) -> None:
     tokenizer.padding_side = "right"
     tokenizer.model_max_length = max_length
     tokenizer.init_kwargs.pop("max_length", None)  # another number, in files of old versions
+    # transformers saves only what the tokenizer was made with: a side that was set afterwards would be lost.
+    tokenizer.init_kwargs |= {"padding_side": "right", "truncation_side": tokenizer.truncation_side}
     tokenizer.save_pretrained(folder)
 
 

@@ -40,7 +40,8 @@ class Cascade:
         batch_size: texts a forward pass.
 
     Raises:
-        ValueError: for a cell out of range, a deep cell above the shallow one, a shortlist below 1, or bad texts.
+        ValueError: for a cell out of range, a deep cell of fewer layers than the shallow one, a model whose pass cannot
+            go on from layer n1, such as T5, a shortlist below 1, or bad texts.
     """
 
     def __init__(
@@ -213,8 +214,8 @@ def check_cells(
     """Both cells of a cascade, with a deep cell of None read as (N, D).
 
     Raises:
-        ValueError: for what is no encoder or no cell, one out of range, or a deep cell of fewer layers than the
-            shallow one.
+        ValueError: for what is no encoder or no cell, one out of range, a deep cell of fewer layers than the shallow
+            one, or a model whose pass cannot go on from layer n1, such as T5.
     """
     check_encoder(encoder)
     for cell in (shallow, deep or (None, None)):
@@ -225,6 +226,7 @@ def check_cells(
         raise ValueError(
             f"the deep cell {second} has fewer layers than the shallow cell {first}: a forward pass goes on, never back"
         )
+    encoder.backbone.check_resumes(first[0], second[0])
     return first, second
 
 

@@ -265,8 +265,10 @@ def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
         cells = ["" if pd.isna(s) else f"{m}{s:.2f}{m}" for m, s in zip(marks, scores, strict=True)]
         rows.append([str(layer), *cells])
     tasks = ", ".join(f"`{_code(_shown(str(t)))}`" for t in grid["task"].unique())
+    bold = any("**" in cell for row in rows for cell in row)
+    here = "this cell in bold" if bold else "this cell is not among them"
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"Spearman x 100 of the cosine in float32, mean over {tasks}; this cell in bold.", "", *lines])
+    return "\n".join([f"Spearman x 100 of the cosine in float32, mean over {tasks}; {here}.", "", *lines])
 
 
 def check_grid_fits(grid: pd.DataFrame, num_layers: int, dim: int) -> None:

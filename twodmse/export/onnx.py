@@ -11,7 +11,6 @@ layers takes the same and gives ``states`` (N+1, B, D), as `Encoder.states` does
 """
 
 import copy
-import json
 import warnings
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 
 from twodmse.encoder.encoder import Encoder, normalise
 from twodmse.encoder.pooling import pool
-from twodmse.encoder.storage import write_layout
+from twodmse.encoder.storage import save_tokenizer, write_layout
 from twodmse.export.samples import SAMPLES, TOLERANCE, require_equal
 
 MODEL, QUANTISED = "onnx/model.onnx", "onnx/model_quantized.onnx"
@@ -115,16 +114,11 @@ def write_tokenizer(small: Encoder, folder: Path) -> None:
     from tokenizers import Tokenizer
 
     own, length = small.tokenizer, small.layout.max_length
-    own.save_pretrained(folder)
+    save_tokenizer(own, folder, length)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(length, direction=own.truncation_side)
     tokenizer.enable_padding(direction="right", pad_id=own.pad_token_id, pad_token=own.pad_token)
     tokenizer.save(str(folder / "tokenizer.json"))
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    settings |= {"model_max_length": length} | ({"max_length": length} if "max_length" in settings else {})
-    settings |= {"padding_side": "right", "truncation_side": own.truncation_side}
-    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def closing_token(encoder: Encoder) -> int | None:
