@@ -120,6 +120,13 @@ def test_bad_comparisons_are_refused_before_anything_is_encoded(monkeypatch, set
         compare_models(first, second, **settings)
 
 
+def test_scores_that_are_all_the_same_are_refused_before_anything_is_encoded(monkeypatch):
+    even = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "score": [1, 1]}
+    monkeypatch.setattr(Encoder, "states", lambda *_: pytest.fail("encoded before checking"))
+    with pytest.raises(ValueError, match="its 2 scores are all 1"):
+        compare_models(tiny_encoder(), tiny_encoder("mpnet"), ["mini-sts", even], resamples=100)
+
+
 def test_published_scores_are_those_printed():
     tables = [name for name in published_names() if "/" not in name]
     assert tables == [
@@ -307,6 +314,7 @@ def test_a_grid_saved_beside_a_model_is_ours_and_one_put_there_is_not(tmp_path):
         (GRID.drop(columns="low"), "no grid: missing low"),
         (GRID.iloc[:0], "it has no rows"),
         (pd.concat([GRID, GRID]), "task a, layer 1, dim 8 more than once"),
+        (GRID.assign(metric="auc"), "this grid holds auc: give one of Spearman"),
     ],
 )
 def test_tables_that_are_no_grid_are_not_written(folder, grid, message):

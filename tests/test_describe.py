@@ -120,6 +120,12 @@ def test_sizes_are_those_asked_for():
         recipe_table(1, 24)
 
 
+def test_too_few_layers_are_counted(monkeypatch):
+    monkeypatch.setitem(RECIPES, "deep", RecipeSpec(lambda draw: None, source="nowhere", min_layers=4))
+    with pytest.raises(ValueError, match="recipe 'deep' needs at least 4 layers, this backbone has 3"):
+        Recipe("deep", 3, 24)
+
+
 def test_every_draw_of_a_deep_and_wide_encoder_is_found():
     deep = recipe_table(48, 4096).set_index("recipe")
     assert deep.loc["st2d", "sampled_layers"] == "0..47"

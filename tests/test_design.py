@@ -14,7 +14,7 @@ from twodmse import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "twodmse").rglob("*.py"))
-ARROWS = {  # room -> the rooms it may import; `files` and `version` are open to all
+ARROWS = {  # room -> the rooms it may import; those in OPEN are open to all
     "config": {"objectives", "presets"},
     "presets": {"objectives"},
     "averaging": {"encoder"},

@@ -23,6 +23,7 @@ from twodmse.cli import app
 from twodmse.data.sets import TextSet
 from twodmse.evaluation.grid import pairs_grid
 from twodmse.objectives.objective import BaseLoss, by_cell
+from twodmse.training.replay import models_by_step
 from twodmse.training.runs import train_encoder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -98,9 +99,30 @@ def test_a_plan_that_cannot_be_trained_is_refused_before_the_run(triplets, tmp_p
     def pulled(draw):
         return Plan([], [Alignment(1, 8, -1, 1.0, "scores", 0.05, True, "pull")], {})
 
-    with pytest.raises(ValueError, match="recipe 'pulled' aligns to a teacher: name one"):
-        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=pulled)
+    def late(draw):
+        return pulled(draw) if draw.step == 3 else corner(draw)
+
+    def raw(draw):
+        return Plan([], [Alignment(1, 8, -1, 1.0, kind, 1.0, True, "pull")], {})
+
+    for plan in (pulled, late):
+        with pytest.raises(ValueError, match=rf"recipe '{plan.__name__}' aligns to a teacher: name one"):
+            train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"), recipe=plan)
+    teacher = str(tiny_encoder().save(tmp_path / "teacher"))
+    for kind in ("coordinates", "compress"):
+        with pytest.raises(ValueError, match=f"by '{kind}', which compares raw vectors, and a teacher's have length 1"):
+            train_encoder(
+                tiny_encoder(), triplets, config(tmp_path / "run", recipe="own:raw", teacher=teacher), recipe=raw
+            )
+    nothing = {"teacher": teacher, "last_layer": False, "align_weight": 0.0, "hold_weight": 0.0}
+    with pytest.raises(ValueError, match="nothing is trained: 'grid' as set has no loss with a weight above 0"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", recipe="grid", **nothing))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_may_be_an_object_without_a_name(triplets, tmp_path):
+    run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", steps=1), recipe=partial(corner))
+    assert TrainConfig.read(run.folder / "train_config.json").recipe == "own:partial"
 
 
 CELL, PULL = Cell(2, 8, 1.0, "x"), Alignment(1, 8, 4, 1.0, "scores", 0.05, True, "pull")
@@ -209,6 +231,16 @@ def test_transformers_own_callback_stops_early(triplets, tmp_path):
     )
     assert run.evaluations["mine"].tolist() == [50.0, 40.0, 30.0]
     assert run.history["step"].tolist() == [1, 2, 3]
+    folder = tmp_path / "run"
+    assert models_by_step(folder) == {2: folder / "checkpoint-2", 3: folder / "model"}
+    again = train_encoder(tiny_encoder(), triplets, config(folder, eval_every=0), resume=True)  # nothing stops it
+    assert again.history["step"].tolist() == pd.read_csv(folder / "history.csv")["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert models_by_step(folder) == {n: folder / f"checkpoint-{n}" for n in (4, 6)}
+    assert torch.equal(weights(Encoder.load(folder / "model")), weights(again.encoder))
+    whole = train_encoder(tiny_encoder(), triplets, config(tmp_path / "whole"))
+    assert torch.equal(weights(whole.encoder), weights(again.encoder))
+    assert {path.name for path in folder.iterdir()} >= {path.name for path in (tmp_path / "whole").iterdir()}
+    assert not (folder / "stopped.json").exists()
 
 
 class Odd(TrainerCallback, ExportableState):

@@ -21,7 +21,7 @@ from twodmse.encoder.encoder import normalise
 from twodmse.objectives import losses
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe
-from twodmse.probes import checks, conflict
+from twodmse.probes import checks, conflict, neighbours
 from twodmse.training.batches import Collator, DistinctBatches
 
 matplotlib.use("Agg")
@@ -166,6 +166,16 @@ def test_order_flips_counts_discordant_twos(states):
     assert at(table, N, D)["flipped"] == pytest.approx(0, abs=1e-12)
 
 
+def test_ties_are_taken_as_kendalls_tau_b_takes_them(monkeypatch):
+    columns = {1: [1.0, 1.0, 2.0, 2.0], 2: [1.0, 2.0, 3.0, 4.0]}
+    monkeypatch.setattr(neighbours, "_rounded", lambda v, left, right, dims: np.array([columns[int(v[0, 0])]]).T)
+    states = np.stack([np.full((8, 2), n) for n in (1.0, 2.0)])
+    table = probes.order_flips(states, range(4), range(4, 8), [2])
+    tau_b = 4 / math.sqrt(6 * 4)  # four couples in the same order, none in the other; 6 and 4 that each can tell apart
+    assert at(table, 0, 2)["flipped"] == pytest.approx((1 - tau_b) / 2)
+    assert at(table, 1, 2)["flipped"] == 0
+
+
 def test_rounding_flips_nothing():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 8))
@@ -283,6 +293,17 @@ def test_conflict_is_the_cosine_of_gradients_taken_one_by_one(encoder, triplets)
         else:
             x, y = (gradients[term][layer - 1] for term in ("last_full", "shallow_cut"))
             assert found == pytest.approx(torch.nn.functional.cosine_similarity(x, y, dim=0).item(), abs=1e-4)
+
+
+def test_conflicts_leave_frozen_weights_aside_and_the_mode_as_it_was(encoder, triplets, monkeypatch):
+    recipe = Recipe("2dmse", LAYERS, DIM)
+    encoder.backbone.head = torch.nn.Linear(DIM, DIM, bias=False).requires_grad_(False)
+    assert np.isfinite(probes.gradient_conflict(encoder, triplets, recipe, batch_size=8, steps=1)["cosine"]).any()
+    encoder.backbone.train()
+    monkeypatch.setattr(conflict, "_cosines", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        probes.gradient_conflict(encoder, triplets, recipe, batch_size=8, steps=1)
+    assert encoder.backbone.training
 
 
 def test_conflict_averages_steps_and_takes_scored_pairs(encoder, pairs):

@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import shutil
 
@@ -6,7 +7,7 @@ import pytest
 from conftest import DIM, LAYERS, tiny_encoder
 
 from twodmse import Encoder, TrainConfig
-from twodmse.data.sets import load_pairs
+from twodmse.data.sets import load_pairs, load_texts
 from twodmse.evaluation.grid import pairs_grid
 from twodmse.training.replay import models_by_step, replay_grid
 from twodmse.training.runs import train_encoder
@@ -26,8 +27,6 @@ def made(tmp_path_factory):
         data=str(folder / "triplets.csv"), backbone=str(folder / "backbone"), out=str(folder / "run"), steps=5,
         batch_size=2, lr=1e-2, precision="fp32", save_every=2, keep=9,
     )  # fmt: skip
-    from twodmse.data.sets import load_texts
-
     train_encoder(Encoder.load(folder / "backbone"), load_texts(config.data), config)
     return folder
 
@@ -75,6 +74,15 @@ def test_a_folder_without_a_run_is_refused(run, tmp_path):
         shutil.rmtree(run / part)
     with pytest.raises(FileNotFoundError, match="neither a whole checkpoint nor a finished model"):
         replay_grid(run)
+
+
+def test_a_run_from_another_encoder_than_its_config_names_is_refused(made, tmp_path):
+    tiny_encoder(layers=2).save(tmp_path / "other")
+    config = TrainConfig.read(made / "run" / "train_config.json")
+    config = dataclasses.replace(config, backbone=str(tmp_path / "other"), out=str(tmp_path / "run"))
+    train_encoder(Encoder.load(made / "backbone"), load_texts(config.data), config)
+    with pytest.raises(ValueError, match=f"of 2 layers and {DIM} dims, and its models have {LAYERS} and {DIM}: it was"):
+        replay_grid(tmp_path / "run", [str(made / "scored.csv")])
 
 
 def test_wrong_cells_are_refused_before_anything_is_scored(made):

@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder
 
+from twodmse import Encoder
+from twodmse.encoder.storage import Layout
 from twodmse.probes.maps import reference_map, text_map
 from twodmse.probes.shares import coordinate_shares, token_shares, token_vectors, unknown_texts
 
@@ -33,6 +36,18 @@ def test_shares_add_up_to_the_cosine_of_the_library(architecture, pooling):
         assert np.count_nonzero(shares) == 1
     with pytest.raises(ValueError, match="layer 5 is out of range"):
         token_shares(first, second, LAYERS + 1, 3)
+
+
+def test_shares_add_up_to_the_cosine_after_a_linear_module(encoder):
+    torch.manual_seed(0)
+    texts = ["a man plays in the park", "two big dog runs"]
+    narrow = Encoder(encoder.backbone.model, encoder.tokenizer, Layout("mean", 32), torch.nn.Linear(DIM, 12))
+    plain = Encoder(encoder.backbone.model, encoder.tokenizer, encoder.layout)
+    vectors = narrow.encode(texts, 3, 8).astype(np.float64)
+    first, second = (token_vectors(narrow, text) for text in texts)
+    assert first.layers[3].shape == (8, 12)
+    assert token_shares(first, second, 3, 8).sum() == pytest.approx(vectors[0] @ vectors[1], abs=1e-5)
+    assert np.abs(vectors - plain.encode(texts, 3, 8)).max() > 0.01
 
 
 def test_texts_without_a_known_word_are_named(encoder):

@@ -75,7 +75,7 @@ class TrainConfig:
         hard_weight: mix on triplets, as AnglE 0.6 (cln_w): ranking with hard negatives, apart.
         dims: dims the recipe draws from or trains; () is the recipe's own default.
         last_layer: 2dmse, and grid with a teacher: keep the base loss of the last layer.
-        alignment: 2dmse: keep the KL of the sampled layer to the last.
+        alignment: 2dmse, grid and cascade: keep the alignment of the lower cells; in 2dmse the KL to the last layer.
         matryoshka: 2dmse: keep the cut dims.
         shallow_weight: 2dmse: multiplies the base loss of the sampled layer; lower spares the last layer.
         two_passes: as the first version: the layers below the last come from a second forward pass.
@@ -88,7 +88,7 @@ class TrainConfig:
         cache_chunk: texts a chunk under gradient caching, for batches that do not fit in memory; 0 is off.
         save_every: steps between checkpoints; each is a whole usable model.
         keep: newest checkpoints kept.
-        log_every: steps between rows of history.csv.
+        log_every: steps between rows of history.csv; the loss is the mean since the last row, the terms the step's.
         eval_every: steps between evaluations; the best model so far is kept in best/; 0 is off.
         eval_data: scored pairs to evaluate on, as a task of `twodmse grid`.
         eval_cells: (layer, dim) of those scored; () is every layer, default dims.

@@ -28,7 +28,7 @@ def compare(
         str | None,
         typer.Option(
             help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
-            "(the seven with it), or files. "
+            "(the seven with it), mteb:NAME, or files. "
             "[default: mini-sts; with --published the table's own]"
         ),
     ] = None,

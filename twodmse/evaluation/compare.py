@@ -54,8 +54,8 @@ def compare_models(
         equal ones about two are expected to be marked.
 
     Raises:
-        ValueError: for a layer or dim that one of them lacks, an unknown task, or fewer than 100 resamples, before
-            anything is encoded.
+        ValueError: for a layer or dim that one of them lacks, an unknown task, scores that are all the same, or fewer
+            than 100 resamples, before anything is encoded.
     """
     if not is_whole(resamples, 100, MOST_RESAMPLES):
         most = f"as a whole number up to {MOST_RESAMPLES}"
@@ -67,8 +67,10 @@ def compare_models(
     for encoder in (first, second):
         wanted = check_grid(encoder, layers, dims)
     layers, dims = wanted
-    tables, every = [], []
-    for pairs in load_tasks(tasks):
+    tables, every, sets = [], [], load_tasks(tasks)
+    for pairs in sets:
+        gold_ranks(pairs)  # refuses scores that are all the same
+    for pairs in sets:
         counts = resample_counts(len(pairs), resamples, pairs.name)
         scores, draws = zip(*(cell_draws(e, pairs, layers, dims, counts) for e in (first, second)), strict=True)
         every.append((*scores, draws[1] - draws[0]))

@@ -50,7 +50,7 @@ def write_grid_json(
     Raises:
         FileNotFoundError: if there is no such folder.
         FileExistsError: if there is a grid.json and ``overwrite`` is false.
-        ValueError: if the grid lacks a column, has no rows, or holds a cell of a task twice.
+        ValueError: if the grid lacks a column, has no rows, holds a cell of a task twice, or is of another metric.
     """
     path = grid_path(folder, overwrite)
     check_grid_table(grid)
@@ -154,11 +154,15 @@ def check_grid_table(grid: pd.DataFrame) -> None:
     """Refuse a table that is no grid.
 
     Raises:
-        ValueError: if a column is missing, there are no rows, a cell of a task occurs twice, or a number is none.
+        ValueError: if a column is missing, there are no rows, a cell of a task occurs twice, a number is none, or the
+            scores are of another metric.
     """
     missing = [c for c in GRID_COLUMNS if c not in grid]
     if missing or not len(grid):
         raise ValueError(f"this table is no grid: {'missing ' + ', '.join(missing) if missing else 'it has no rows'}")
+    others = sorted(map(str, set(grid.get("metric", ())) - {"spearman"}))
+    if others:
+        raise ValueError(f"this grid holds {', '.join(others)}: give one of Spearman")
     twice = grid[grid.duplicated(["task", "layer", "dim"])]
     if len(twice):
         row = twice.iloc[0]

@@ -261,14 +261,17 @@ class Recipe:
         **options: Any,
     ) -> None:
         if callable(name):
-            self.name, spec = name.__name__, RecipeSpec(name, options=options, min_layers=1)
+            self.name = getattr(name, "__name__", type(name).__name__)
+            spec = RecipeSpec(name, options=options, min_layers=1)
         else:
             self.name, spec = name, spec_of(name, teacher_dim is not None)
         for option in options:
             if option not in spec.options:
                 raise ValueError(unknown(f"option of recipe {name!r}", option, spec.options))
         if num_layers < spec.min_layers:
-            raise ValueError(f"recipe {self.name!r} needs at least 2 layers, this backbone has {num_layers}")
+            raise ValueError(
+                f"recipe {self.name!r} needs at least {spec.min_layers} layers, this backbone has {num_layers}"
+            )
         default = {*doubling(dim), dim} if spec.full_width else doubling(dim)
         self.dims = tuple(sorted(set(dims) or default))
         if not 1 <= self.dims[0] <= self.dims[-1] <= dim:

@@ -57,10 +57,12 @@ def gradient_conflict(
     was_training = encoder.backbone.training
     encoder.backbone.eval()
     found = []
-    for step, rows in enumerate(tqdm(batches, desc="gradients", unit="step", delay=2)):
-        terms = _terms(encoder, collate([texts[i] for i in rows]), recipe, base, step)
-        found += _cosines(terms, groups)
-    encoder.backbone.train(was_training)
+    try:
+        for step, rows in enumerate(tqdm(batches, desc="gradients", unit="step", delay=2)):
+            terms = _terms(encoder, collate([texts[i] for i in rows]), recipe, base, step)
+            found += _cosines(terms, groups)
+    finally:
+        encoder.backbone.train(was_training)
     table = pd.DataFrame(found, columns=["layer", "term_a", "term_b", "cosine"])
     return table.groupby(["layer", "term_a", "term_b"], as_index=False)["cosine"].mean()
 
@@ -82,10 +84,10 @@ def check_recipe(encoder: Encoder, recipe: Recipe) -> None:
 
 
 def layer_weights(backbone: Backbone) -> dict[int, list[nn.Parameter]]:
-    """The weights of each layer 1..N by its number, and under 0 those outside the layers and the final norm."""
-    groups = {n: list(layer.parameters()) for n, layer in enumerate(backbone.layers, start=1)}
+    """The trained weights of each layer 1..N by its number, and under 0 those outside the layers and the final norm."""
+    groups = {n: [p for p in layer.parameters() if p.requires_grad] for n, layer in enumerate(backbone.layers, start=1)}
     taken = {id(p) for group in [*groups.values(), final_norm(backbone.model).parameters()] for p in group}
-    return {0: [p for p in backbone.parameters() if id(p) not in taken]} | groups
+    return {0: [p for p in backbone.parameters() if p.requires_grad and id(p) not in taken]} | groups
 
 
 def _terms(encoder: Encoder, batch: dict, recipe: Recipe, base: BaseLoss, step: int) -> dict[str, Tensor]:

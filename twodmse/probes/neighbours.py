@@ -59,10 +59,11 @@ def _nearest(cosines: np.ndarray, rows: slice, k: int) -> np.ndarray:
 def order_flips(
     states: np.ndarray, left: Sequence[int], right: Sequence[int], dims: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """Share of all couples of pairs whose order by the cell's cosine differs from that by the cosine at (N, D).
+    """How far the order of the pairs by the cell's cosine is from that by the cosine at (N, D).
 
-    (1 - tau) / 2 with tau Kendall's rank correlation (tau-b of scipy) of the two cosines over the pairs: 0 is the same
-    order, 1/2 a random one; a tie counts half.
+    (1 - tau) / 2 with tau Kendall's rank correlation of the two cosines over the pairs: 0 is the same order, 1/2 a
+    random one. Without ties it is the share of all couples of pairs that stand in another order; with ties tau is
+    Kendall's tau-b, as scipy has it, which sets both orders beside the couples that they can tell apart.
 
     Args:
         states: (N+1, n, D).

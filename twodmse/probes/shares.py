@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from twodmse.encoder.backbone import final_norm
 from twodmse.encoder.encoder import Encoder, check_texts
@@ -19,19 +20,20 @@ class TokenVectors(NamedTuple):
 
 
 def token_vectors(encoder: Encoder, text: str) -> TokenVectors:
-    """The token vectors behind a text's pooled vector at each layer 1..N.
+    """The token vectors behind a text's pooled vector at each layer 1..N, after the encoder's linear module if any.
 
     Raises:
         ValueError: for an item that is not a text or holds none.
     """
     check_texts([text])
     chunk = encoder.tokenise([text], return_tensors="pt").to(encoder.device)  # (1, T) each
-    norm = final_norm(encoder.backbone.model)
+    norm, head = final_norm(encoder.backbone.model), encoder.backbone.head or nn.Identity()
+    layers = {}
     with torch.inference_mode():
-        layers = {
-            n: norm(encoder.backbone.start(dict(chunk), n))[0].float().cpu().numpy()[:, : encoder.dim]
-            for n in range(1, encoder.num_layers + 1)
-        }
+        for n in range(1, encoder.num_layers + 1):
+            hidden = norm(encoder.backbone.start(dict(chunk), n))[0]  # (T, H)
+            # Before pooling as well as after: the head is linear, and the weights add up to 1.
+            layers[n] = head(hidden).float().cpu().numpy()[:, : encoder.dim]  # (T, D)
     tokens = encoder.tokenizer.convert_ids_to_tokens(chunk["input_ids"][0].tolist())
     weights = np.full(len(tokens), 1 / len(tokens))
     if encoder.layout.pooling != "mean":

@@ -33,11 +33,11 @@ class CellsLoss(nn.Module):
     The data are pairs, triplets, or pairs with a label as gold score, in the columns that the trainer takes. With
     several processes the losses see the batch of all of them, as in one process with the whole batch.
 
-    Recipes that sample a layer or dim (2dmse, 2dmse-weighted, st2d) draw by a step number. With ``callbacks=[
-    loss.callback()]`` given to the trainer it is the trainer's own count of optimizer steps: the batches accumulated
-    for one step train the same cells, a resumed run goes on with the count of its checkpoint, and the draws are those
-    that ``twodmse train`` makes at that step and seed. Without the callback each call draws its number from torch's
-    generator, as Matryoshka2dLoss draws at each call from Python's: the trainer stores that generator with each
+    Recipes that sample a layer or dim (2dmse, 2dmse-weighted, st2d, st2d-2024) draw by a step number. With
+    ``callbacks=[loss.callback()]`` given to the trainer it is the trainer's own count of optimizer steps: the batches
+    accumulated for one step train the same cells, a resumed run goes on with the count of its checkpoint, and the draws
+    are those that ``twodmse train`` makes at that step and seed. Without the callback each call draws its number from
+    torch's generator, as Matryoshka2dLoss draws at each call from Python's: the trainer stores that generator with each
     checkpoint, so a resumed run draws what the run would have drawn. In a loop of your own set ``loss.step``. Outside
     training (the loss on evaluation data) the number is 0, so that the losses of two evaluations can be compared.
 

@@ -1,4 +1,7 @@
-"""What transformers' Trainer is told of a config: its arguments, the precision, a learning rate for each depth."""
+"""What transformers' Trainer is told of a config: its arguments, the precision, a learning rate for each depth.
+
+And what is refused before it starts: callbacks, loggers and plans that do not go with the config.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,12 +13,17 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 from transformers.integrations import get_available_reporting_integrations
 
 from twodmse.checked import checked
-from twodmse.config import TrainConfig
+from twodmse.config import TrainConfig, is_default
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
 from twodmse.names import OWN
+from twodmse.objectives.plan import TEACHER
+from twodmse.objectives.recipes import Recipe
 
 log = logging.getLogger(__name__)
+
+PLANS_CHECKED = 20  # steps whose plans are looked at before a run
+RAW = ("coordinates", "compress")  # kinds of alignment that compare vectors as they are, lengths and all
 
 
 def training_arguments(
@@ -148,3 +156,32 @@ class OwnIntervals(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called once the state is there."""
         state.compute_steps(args, state.max_steps)
+
+
+def check_plan(recipe: Recipe, config: TrainConfig) -> None:
+    """Refuse a plan that cannot be trained with the config, by its first steps.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    plans = [recipe.plan(step) for step in range(PLANS_CHECKED)]
+    alignments = [alignment for plan in plans for alignment in plan.alignments]
+    if config.noise and not alignments:
+        raise ValueError(f"noise is {config.noise}, for alignments: {recipe.name!r} as set has none, use noise=0")
+    if not any(part.weight for plan in plans for part in plan.parts):
+        raise ValueError(f"nothing is trained: {recipe.name!r} as set has no loss with a weight above 0")
+    taught = [alignment.kind for alignment in alignments if alignment.target == TEACHER]
+    if taught and config.teacher is None:
+        raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: name one, for example teacher='bundled'")
+    for kind in taught:
+        if kind in RAW:
+            raise ValueError(
+                f"recipe {recipe.name!r} aligns to a teacher by {kind!r}, which compares raw vectors, and a teacher's "
+                "have length 1: align by scores, pairs or vectors"
+            )
+    held_to = config.hold_weight and not is_default("hold_weight", config.hold_weight)
+    if held_to and recipe.teacher_dim not in (None, recipe.dim):
+        raise ValueError(
+            f"hold_weight is {config.hold_weight}, and the teacher has {recipe.teacher_dim} dims, not {recipe.dim}: "
+            "vectors cannot be held to it, leave it out"
+        )

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field
 
-from twodmse.checked import Sha256, read_json
+from twodmse.checked import Count, Sha256, read_json
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.files import MARK, atomic_file, check_folder, locked, remove
@@ -27,6 +27,7 @@ EVALUATIONS_FILE = "evaluations.csv"
 WEIGHTS_FILE = "model.safetensors"
 ORDER_FILE = "dims_order.json"
 RUN_FILE = "run.json"
+STOPPED_FILE = "stopped.json"
 # What a run writes as it begins, and what is left of such a file that was being written.
 START = re.compile(r"(dims_order|run|train_config)\.json|\.(dims_order|run|train_config)-[0-9a-f]{8}\.json")
 # Settings that a resumed run may change: they only say what is stored, looked at and shown.
@@ -37,6 +38,7 @@ FREE = (
 
 # What run.json holds: hashes of what a run goes on with besides its settings; that of the order where it has one.
 Facts = dict[Literal["data_sha256", "dims_order_sha256"], Sha256]
+Stopped = dict[Literal["step"], Count]  # what stopped.json holds, which only a run has that a callback ended
 
 
 @contextmanager
@@ -143,6 +145,22 @@ def check_same_run(folder: Path, config: TrainConfig) -> None:
 def is_finished(folder: Path) -> bool:
     """Whether a run has written its model, which it does last."""
     return (folder / MODEL_FOLDER / MARK).is_file() and (folder / MODEL_FOLDER / CONFIG_FILE).is_file()
+
+
+def last_step(folder: Path) -> int:
+    """The step whose model a finished run has written: its last, or that after which a callback ended it."""
+    path = folder / STOPPED_FILE
+    return read_json(path, Stopped)["step"] if path.is_file() else TrainConfig.read(folder / CONFIG_FILE).steps
+
+
+def write_last_step(folder: Path, step: int, steps: int) -> None:
+    """Say after which of its steps a run was ended; nothing of one that took them all."""
+    path = folder / STOPPED_FILE
+    if step == steps:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as work:
+        work.write_text(json.dumps({"step": step}) + "\n")
 
 
 def check_finished(folder: Path, checkpoint: Path) -> None:

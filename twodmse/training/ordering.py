@@ -80,8 +80,8 @@ def reorder(backbone: Backbone, order: Sequence[int]) -> None:
     """Put an encoder's coordinates in another order, in place: coordinate i of every layer is what order[i] was.
 
     Where it is known which side of every weight holds the coordinates, the weights are reordered, and the states must
-    come out in the new order. Everywhere else a fixed linear module after the pooling reorders them: the same vectors,
-    for a matrix (D, D) more.
+    come out in the new order. Everywhere else a linear module after the pooling does it, for a matrix (D, D) more; it
+    is not trained until the model has been saved and loaded, where it is a linear module like any.
 
     Args:
         backbone: the encoder's stack of layers.

@@ -12,6 +12,7 @@ from twodmse.config import TrainConfig
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import check_grid, load_tasks, pairs_grid
 from twodmse.training.checkpoints import fault
+from twodmse.training.folders import last_step
 from twodmse.training.trainer import CONFIG_FILE
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,20 @@ def replay_grid(
 
     Raises:
         FileNotFoundError: if the folder holds no run, or nothing of it but its config.
-        ValueError: as `sts_grid`, before anything is scored but the backbone is loaded.
+        ValueError: as `sts_grid`, and for a run that was trained from another encoder than its config's backbone; both
+            before anything is scored but the backbone is loaded.
     """
     folder = Path(folder)
     models = models_by_step(folder)
     config = TrainConfig.read(folder / CONFIG_FILE)
     encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
+    trained = Encoder.load(next(iter(models.values())))
+    if (encoder.num_layers, encoder.backbone.dim) != (trained.num_layers, trained.backbone.dim):
+        raise ValueError(
+            f"{folder} says that it was trained from {config.backbone!r}, of {encoder.num_layers} layers and "
+            f"{encoder.backbone.dim} dims, and its models have {trained.num_layers} and {trained.backbone.dim}: it was "
+            "trained from another encoder in memory, so step 0 is not known; score its models with sts_grid"
+        )
     layers, dims = check_grid(encoder, layers, dims)
     pairs = load_tasks(tasks)
     tables = []
@@ -73,7 +82,7 @@ def models_by_step(folder: Path) -> dict[int, Path]:
         elif number.isdigit():
             found[int(number)] = path
     if (folder / "model" / CONFIG_FILE).is_file():  # written last, when training is done
-        found.setdefault(TrainConfig.read(folder / "model" / CONFIG_FILE).steps, folder / "model")
+        found.setdefault(last_step(folder), folder / "model")
     if not found:
         raise FileNotFoundError(f"{folder} holds neither a whole checkpoint nor a finished model: train it further")
     return dict(sorted(found.items()))

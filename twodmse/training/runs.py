@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from twodmse.config import TrainConfig, is_default
+from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet, as_texts, load_texts
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import load_tasks
 from twodmse.files import write_table
 from twodmse.names import OWN
 from twodmse.objectives.objective import Base, BaseLoss, by_cell
-from twodmse.objectives.plan import TEACHER, PlanOf
+from twodmse.objectives.plan import PlanOf
 from twodmse.objectives.recipes import Recipe
-from twodmse.training.arguments import check_callbacks, check_loggers
+from twodmse.training.arguments import check_callbacks, check_loggers, check_plan
 from twodmse.training.batches import DistinctBatches
 from twodmse.training.checkpoints import last_complete, step_of
 from twodmse.training.distributed import check_processes, is_first
@@ -31,9 +31,11 @@ from twodmse.training.folders import (
     forget_start,
     held,
     is_finished,
+    last_step,
     read_table,
     stored_order,
     tables_of,
+    write_last_step,
     write_start,
 )
 from twodmse.training.ordering import best_order, reorder
@@ -48,7 +50,9 @@ class Run:
     """What a training run made."""
 
     encoder: Encoder
-    history: pd.DataFrame  # one row a logged step: step, loss, lr, the sampled layer and dim, one column a loss term
+    # One row a logged step: step, loss (mean of the steps since the row before); lr, the sampled layer and dim, and a
+    # column a loss term are those of the step itself.
+    history: pd.DataFrame
     folder: Path
     evaluations: pd.DataFrame = field(default_factory=pd.DataFrame)  # one row an evaluation: step, a column a score
 
@@ -106,7 +110,8 @@ def train_encoder(
 ) -> Run:
     """Train ``encoder`` in place and write the run's folder: the model itself, its config and history.csv.
 
-    What is given here in place of a setting is stored as ``own:`` and its name.
+    A recipe and a base loss given here are stored as ``own:`` and their names. The encoder and the texts are taken for
+    what ``config.backbone`` and ``config.data`` name, which are stored as they are: name them there.
 
     Args:
         encoder: the encoder to train.
@@ -146,7 +151,7 @@ def _train(
     checkpoint = last_complete(folder, encoder.backbone) if resume else None
     if checkpoint is not None:
         check_same_run(checkpoint, config)
-        if is_finished(folder) and step_of(checkpoint) == config.steps:
+        if is_finished(folder) and last_step(folder) == step_of(checkpoint) == config.steps:
             check_finished(folder, checkpoint)
             history, evaluations = (read_table(path) for path in tables_of(folder))
             return Run(Encoder.load(folder / MODEL_FOLDER), history, folder, evaluations)
@@ -176,11 +181,13 @@ def _train(
         raise
     encoder.backbone.eval()
     run = Run(encoder, trainer.history(), folder, trainer.evaluations())
-    if is_first() and not is_finished(folder):
+    done = trainer.state.global_step
+    if is_first() and not (is_finished(folder) and last_step(folder) == done):
         history, evaluations = tables_of(folder)
         write_table(run.history, history)
         if config.eval_every:
             write_table(run.evaluations, evaluations)
+        write_last_step(folder, done, config.steps)
         write_model(encoder, folder / MODEL_FOLDER, config)
     return run
 
@@ -248,28 +255,6 @@ def evaluator_of(config: TrainConfig, encoder: Encoder, own: Evaluator | None = 
             raise ValueError("an evaluator was given and eval_every is 0: say after how many steps it is to be called")
         return None
     return own or cell_evaluator(load_tasks([config.eval_data])[0], encoder, config.eval_cells)
-
-
-def check_plan(recipe: Recipe, config: TrainConfig) -> None:
-    """Refuse a plan that cannot be trained with the config, from its first step.
-
-    Raises:
-        ValueError: naming what is missing.
-    """
-    plan = recipe.plan(0)
-    if config.noise and not plan.alignments:
-        raise ValueError(f"noise is {config.noise}, for alignments: {recipe.name!r} as set has none, use noise=0")
-    if not any(plan.alignments or any(cell.weight for cell in plan.cells) for plan in map(recipe.plan, range(20))):
-        raise ValueError(f"nothing is trained: {recipe.name!r} as set has no loss with a weight above 0")
-    aligns = any(alignment.target == TEACHER for alignment in plan.alignments)
-    if aligns and config.teacher is None:
-        raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: name one, for example teacher='bundled'")
-    held_to = config.hold_weight and not is_default("hold_weight", config.hold_weight)
-    if held_to and recipe.teacher_dim not in (None, recipe.dim):
-        raise ValueError(
-            f"hold_weight is {config.hold_weight}, and the teacher has {recipe.teacher_dim} dims, not {recipe.dim}: "
-            "vectors cannot be held to it, leave it out"
-        )
 
 
 def recipe_of(
