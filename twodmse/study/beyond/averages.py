@@ -144,7 +144,8 @@ def tries(data: Path) -> str:
     if best in test.index:
         said += (
             f" On the seven test sets it has {test.at[best, 'below']:.2f} over the layers below the last and "
-            f"{test.at[best, 'full']:.2f} at the full cell; the aims set before were {AIMS['below']:.1f} and {AIMS['full']:.1f}."
+            f"{test.at[best, 'full']:.2f} at the full cell; the aims set before were {AIMS['below']:.1f} and "
+            f"{AIMS['full']:.1f}."
         )
     return said
 
