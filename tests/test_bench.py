@@ -43,6 +43,14 @@ def test_depth_is_timed_with_the_embedding_layer_aside(encoder, clock):
     assert list(table.columns) == ["layer", "seconds", "spread", "ratio", "share", "excess"]
 
 
+def test_depth_that_is_lost_in_the_noise_has_no_ratio(encoder, monkeypatch):
+    seconds = pd.DataFrame([[2.0, 1.0, 2.5, 3.0, 4.0]] * 3)  # the first contender took longer than layer 1
+    monkeypatch.setattr(bench, "take_turns", lambda *_: seconds)
+    table = bench_encode(encoder, rounds=3, batch_size=3)
+    assert table["ratio"].isna().tolist() == table["excess"].isna().tolist() == [True, False, False, False]
+    assert table["ratio"][1:].tolist() == [0.25, 0.5, 1]
+
+
 def test_the_pass_that_stops_at_the_first_layer_runs_no_layer_and_leaves_no_trace(encoder, texts):
     ran = []
     encoder.backbone.model.embeddings.register_forward_hook(lambda *_: ran.append("embeddings"))

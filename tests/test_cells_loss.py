@@ -219,6 +219,7 @@ def test_what_cannot_be_done_is_refused(model, triplets, pairs, folder):
         ({"chunks": "2"}, "chunks is '2': give a whole number"),
         ({"noised": 2}, "noised is 2: give True or False"),
         ({"base_loss": "foo"}, "unknown loss 'foo'"),
+        ({"base_loss": None}, "base_loss is None: give a name, a loss of sentence-transformers or a function"),
         ({"recipe": "2dmse", "alignment": "no"}, "alignment is 'no'"),
         ({"recipe": "2dmse", "seed": 1.5}, "seed is 1.5"),
         ({"recipe": "2dmse", "last_layer": 0}, "last_layer is 0"),
@@ -340,8 +341,16 @@ def test_evaluators_the_best_model_and_the_model_card(folder, triplets, tmp_path
     assert '"recipe": "2dmse"' in card
     assert "2402.14776" in card
     assert "few_layer4_dim32" in card
+    assert [line for line in card.splitlines() if line.startswith("- loss:")] == ["- loss:CellsLoss"]
     json.dumps(trainer.loss.get_config_dict())
     assert model is trainer.model
+
+
+def test_a_model_that_keeps_fewer_dims_is_refused(folder):
+    cut = SentenceTransformer(folder, device="cpu", truncate_dim=10)
+    for made in (lambda: CellsLoss(cut), lambda: GridEvaluator(["mini-sts"], [(1, 8)])(cut)):
+        with pytest.raises(ValueError, match="keeps 10 of its 32 dims: set its truncate_dim to None"):
+            made()
 
 
 def test_states_refuse_packed_texts(model):

@@ -102,6 +102,36 @@ def test_each_model_encodes_each_task_once(sets, models):
     assert sum(seen) == 2 * sum(len(set(p.columns[0] + p.columns[1])) for p in SETS.values())
 
 
+def test_what_is_not_defined_has_no_p(models):
+    first, second = models
+    same = TextSet("same", (("a", "b", "c", "d", "e", "f"),) * 2, np.arange(6.0))  # every cosine is 1
+    few = TextSet("few", tuple(column[:3] for column in SETS["one"].columns), np.arange(3.0))
+    table = compare_models(first, second, [SETS["one"], same, few], dims=[DIM], layers=[1], resamples=100)
+    rows = table.set_index("task")
+    assert rows.loc["same", ["difference", "low", "high", "p"]].isna().all()
+    assert rows.loc["few", "difference"] == rows.loc["few", "second"] - rows.loc["few", "first"]
+    assert rows.loc[["few", "mean"], ["low", "high", "p"]].isna().all(axis=None)
+    assert rows["p"].notna().tolist() == [True, False, False, False]
+    assert not rows["significant"][1:].any()
+    with pytest.raises(ValueError, match="encoder"):
+        compare_models("bundled", second, [SETS["one"]])
+
+
+def test_what_is_not_defined_is_said(tmp_path):
+    for name in ("a", "b"):
+        tiny_encoder("bert" if name == "a" else "mpnet").save(tmp_path / name)
+    head = "sentence1,sentence2,score\n"
+    (tmp_path / "same.csv").write_text(head + "".join(f"{w},{w},{i}\n" for i, w in enumerate(("a", "dog", "cat"))))
+    (tmp_path / "few.csv").write_text(head + "a dog,a cat,1\na man,red park,2\n")
+    both = (tmp_path / "a", tmp_path / "b")
+    result = run("compare", *both, "--tasks", f"{tmp_path / 'same.csv'},{tmp_path / 'few.csv'}", "--dims", DIM)
+    assert result.exit_code == 0, result.output
+    assert f"{tmp_path / 'same.csv'} has no difference in {LAYERS} of {LAYERS} cells: no score" in result.output
+    assert f"{tmp_path / 'few.csv'} has no interval: its pairs are too few to say much" in result.output
+    result = run("pick", both[0], "--tasks", tmp_path / "few.csv")
+    assert "few.csv has 2 pairs: too few to say much" in result.output
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -109,6 +139,7 @@ def test_each_model_encodes_each_task_once(sets, models):
         ({"layers": [3]}, r"layer 3 is out of range: this encoder has layers 1\.\.2"),
         ({"dims": [17]}, r"dim 17 is out of range: this encoder has dims 1\.\.16"),
         ({"tasks": []}, "no tasks"),
+        ({"dims": [[8]]}, r"dims is \[\[8\]\]: give a list of integers"),
         ({"tasks": ["sts99"]}, "unknown data set 'sts99'"),
     ],
 )

@@ -323,6 +323,10 @@ def test_a_card_says_whether_the_grid_has_its_cell(encoder, tmp_path):
     card = (tmp_path / "beside" / "README.md").read_text()
     assert "; this cell is not among them." in card
     assert "in bold" not in card
+    grid = grid_of()
+    grid.loc[(grid["layer"] == 2) & (grid["dim"] == 8), "spearman"] = np.nan
+    export(encoder, tmp_path / "undefined", 2, 8, grid=grid)
+    assert "; this cell has no score there." in (tmp_path / "undefined" / "README.md").read_text()
 
 
 def test_origin_is_followed_through_training_runs_and_cards(encoder, tmp_path):

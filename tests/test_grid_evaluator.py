@@ -104,7 +104,7 @@ def test_tasks_are_those_of_sts_grid(pairs, scored):
         GridEvaluator([TextSet("unscored", pairs.columns)])
 
 
-@pytest.mark.parametrize("cells", [[], (1, 8), [(1.9, 8.5)], [(1,)], [("1", "8")]])
+@pytest.mark.parametrize("cells", [[], 5, (1, 8), [(1.9, 8.5)], [(1,)], [("1", "8")]])
 def test_what_is_no_list_of_cells_is_refused(pairs, cells):
     with pytest.raises(ValueError, match=r"cells is .*: give a list of layers and dims, such as \[\(2, 64\)"):
         GridEvaluator([pairs], cells)

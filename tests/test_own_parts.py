@@ -66,6 +66,25 @@ def test_an_own_loss_that_is_ours_gives_our_numbers(triplets, tmp_path):
         by_cell(lambda columns, gold: columns[0].detach().sum())([torch.ones(8, 4, requires_grad=True)] * 2, None, [2])
 
 
+def test_scores_are_compared_as_they_are_given(pairs, tmp_path):
+    found = {}
+    for name, scale, start in (("plain", 1.0, 0.0), ("clock", 1.0, 1.7e9), ("tiny", 1e-300, 0.0), ("huge", 1e300, 0.0)):
+        moved = TextSet("moved", pairs.columns, pairs.gold * scale + start)
+        run = train_encoder(tiny_encoder(), moved, config(tmp_path / name, steps=2, recipe="mrl", loss="cosent"))
+        assert (run.history["loss"] > 0.1).all()
+        found[name] = weights(run.encoder)
+    for name in ("clock", "tiny", "huge"):
+        assert torch.equal(found[name], found["plain"])
+    given = []
+
+    def watched(columns, gold):
+        given.append(gold.dtype)
+        return positives(columns, gold)
+
+    train_encoder(tiny_encoder(), pairs, config(tmp_path / "own", steps=1), base_loss=watched)
+    assert set(given) == {torch.float32}  # as every loss of torch expects beside vectors of float32
+
+
 @pytest.mark.parametrize("kind", ["TextSet", "DataFrame", "Dataset"])
 def test_data_in_memory_train_like_a_file(kind, triplets, tmp_path):
     tiny_encoder().save(tmp_path / "model")
@@ -342,7 +361,7 @@ def test_data_that_a_loss_cannot_compare_are_refused(tmp_path, columns, gold, lo
     [
         ({"f1": 1.0}, "the evaluator gave f1: eval_metric 'spearman' is none of them"),
         (0.5, "the evaluator gave 0.5: it must give a dictionary of scores, 'spearman' among them"),
-        ({"spearman": float("nan")}, "the evaluator gave spearman nan at step 1: the best model cannot be told by it"),
+        ({"spearman": float("nan")}, "the evaluator gave spearman nan at step 1, by which no best model can be told"),
         ({"spearman": "1"}, "the evaluator gave spearman '1': every score must be a number"),
         ({"spearman": 1.0, "f1": None}, "the evaluator gave f1 None: every score must be a number"),
     ],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import DIM, LAYERS, VOCAB, sentences, tiny_encoder, tiny_model, tiny_tokenizer
 from safetensors.torch import load_file, save_file
-from transformers import T5Config, T5EncoderModel
+from transformers import AutoConfig, AutoModel, T5Config, T5EncoderModel
 
 from twodmse import Encoder, sts_grid
 from twodmse.efficiency.costs import layer_costs
@@ -91,13 +91,32 @@ def test_a_default_prompt_stands_before_every_text_and_is_carried_on(folder, tmp
         assert (
             one.tokenise(texts)["input_ids"] == one.tokenise(["a small dog" + text for text in texts], "")["input_ids"]
         )
-    with pytest.raises(ValueError, match="no prompt 'passage'; those it has: query"):
+    with pytest.raises(ValueError, match="no prompt 'passage'; those it has: query, document"):
         loaded.encode(texts, prompt_name="passage")
+    np.testing.assert_allclose(loaded.encode(texts, prompt_name="document"), plain(texts), atol=1e-6)
     with pytest.raises(ValueError, match="not both"):
         loaded.encode(texts, prompt="a", prompt_name="query")
     change(folder / "config_sentence_transformers.json", default_prompt_name="other")
     with pytest.raises(ValueError, match="default_prompt_name"):
         Encoder.load(folder)
+
+
+def test_an_empty_default_prompt_is_none(folder, texts):
+    plain = Encoder.load(folder).encode(texts)
+    change(folder / "config_sentence_transformers.json", prompts={"document": ""}, default_prompt_name="document")
+    assert Encoder.load(folder).layout.default_prompt_name is None
+    np.testing.assert_allclose(Encoder.load(folder).encode(texts), plain, atol=1e-6)
+
+
+def test_a_model_that_would_add_token_types_to_its_words_is_refused(tmp_path):
+    config = AutoConfig.for_model("gpt2", vocab_size=VOCAB, n_embd=DIM, n_layer=2, n_head=4, n_positions=48)
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    Encoder(AutoModel.from_config(config), tokenizer, Layout("mean", 32)).save(tmp_path / "model")
+    Encoder.load(tmp_path / "model")
+    change(tmp_path / "model" / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids"])
+    with pytest.raises(ValueError, match="GPT2Model gives other vectors with the token_type_ids of its tokenizer"):
+        Encoder.load(tmp_path / "model")
 
 
 def test_a_prompt_that_is_not_included_is_read_but_not_pooled(folder, tmp_path):

@@ -63,12 +63,25 @@ def compare(
     names = [task for task in dict.fromkeys(table["task"]) if task not in MEANS] or ["mean of the seven sets"]
     title = f"{score_name(table)}: {', '.join(names)}"
     typer.echo(f"{title}\n{sides[1]} minus {sides[0]}\n{printed(cells)}")
+    say_undefined(table)
     if out is not None:
         write_table(table, out, overwrite)
         typer.echo(f"wrote {out}")
     if picture is not None:
         write_figure(plots.comparison(cells, *sides, title)[0].figure, picture, overwrite)
         typer.echo(f"wrote {picture}")
+
+
+def say_undefined(table: "pd.DataFrame") -> None:
+    """One line on stderr for each set with cells that have no difference, or of too few pairs for an interval."""
+    from twodmse.evaluation.compare import MEANS
+
+    for task, cells in table.groupby("task", sort=False):
+        without = int(cells["difference"].isna().sum())
+        if without:
+            typer.echo(f"{task} has no difference in {without} of {len(cells)} cells: no score is defined", err=True)
+        elif "low" in cells and cells["low"].isna().all() and task not in MEANS:
+            typer.echo(f"{task} has no interval: its pairs are too few to say much", err=True)
 
 
 def with_model(first: str, second: str, tasks: str | None, dims: str | None, resamples: int) -> "pd.DataFrame":

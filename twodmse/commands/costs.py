@@ -8,7 +8,7 @@ import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.encode import texts_of
-from twodmse.commands.grid import mteb_names, scored
+from twodmse.commands.grid import mteb_names, say_few_pairs, scored
 from twodmse.names import parse_names
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def pick(
     """
     from twodmse.efficiency.costs import best_cell, check_limits, layer_costs, quantised_grid
     from twodmse.encoder.encoder import Encoder
+    from twodmse.evaluation.grid import load_tasks
     from twodmse.files import write_figure
     from twodmse.plots.grids import score_name
 
@@ -156,6 +157,8 @@ def pick(
     check_limits(max_ms, max_bytes, min_spearman)
     encoder = Encoder.load(model)
     grid = scored(encoder, model, tasks, None) if mteb_names(tasks) else quantised_grid(encoder, parse_names(tasks))
+    for pairs in [] if mteb_names(tasks) else load_tasks(parse_names(tasks)):
+        say_few_pairs(pairs.name, len(pairs))
     costs = layer_costs(encoder)
     if picture is not None:
         write_figure(budget_figure(grid, costs), picture, overwrite)

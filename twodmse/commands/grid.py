@@ -102,6 +102,14 @@ def say_few(table: "pd.DataFrame") -> None:
             typer.echo(f"{task} has no score in {undefined} of {len(cells)} cells, nor has a mean with it", err=True)
 
 
+def say_few_pairs(task: str, pairs: int) -> None:
+    """One line on stderr for a set of so few pairs that nothing can be said by it."""
+    from twodmse.evaluation.grid import FEWEST
+
+    if pairs < FEWEST:
+        typer.echo(f"{task} has {pairs} pairs: too few to say much", err=True)
+
+
 def check_save(model: str, tasks: str, metric: str, overwrite: bool) -> list[int]:
     """Refuse now what could not be written into the model's folder later.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
-from twodmse.commands.grid import parse_dims
+from twodmse.commands.grid import parse_dims, say_few_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,8 @@ def probe(
     }
     for name, tables in found.items():
         typer.echo(f"{name} on {texts}, full width, by layer")
-        typer.echo(probes.summary(tables).round(3).to_string() + "\n")
+        typer.echo(probes.summary(tables).to_string(float_format="{:.4g}".format) + "\n")
+    say_few_pairs(texts, len(pairs))
     write_probes(found, out, overwrite)
     typer.echo(f"wrote {len(files)} files to {out}")
 

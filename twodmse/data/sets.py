@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from twodmse.checked import shown
 from twodmse.data.corpus import mini_nli, mini_sts
 from twodmse.data.memory import columns_at_hand, columns_of
 from twodmse.data.reading import READERS, Columns, read_columns
@@ -274,7 +275,7 @@ def check_rows(name: str, table: Columns) -> TextSet:
         for i, value in enumerate(table[column]):
             if not is_text(value):
                 raise ValueError(
-                    f"{name}, row {i + 1}, column {column} is {value!r}: it must be a text that is not empty"
+                    f"{name}, row {i + 1}, column {column} is {shown(value)}: it must be a text that is not empty"
                 )
         columns.append(tuple(table[column]))
     gold = np.array([_score(name, i, v) for i, v in enumerate(table["score"])]) if layout is SCORED else None
@@ -292,5 +293,5 @@ def _score(name: str, i: int, value: object) -> float:
     except (TypeError, ValueError, OverflowError):
         score = math.nan
     if not math.isfinite(score):
-        raise ValueError(f"{name}, row {i + 1}, column score is {value!r}: it must be a finite number")
+        raise ValueError(f"{name}, row {i + 1}, column score is {shown(value)}: it must be a finite number")
     return score

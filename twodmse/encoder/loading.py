@@ -1,7 +1,7 @@
 """Model and tokenizer of a folder, read by transformers and looked at before they are believed."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -223,13 +223,13 @@ def listed(word: str, values: Any) -> list[Any]:
     """Several layers or dims as a list, whatever they came in.
 
     Raises:
-        ValueError: if it is one number, or a text.
+        ValueError: if it is one number, a text, or a list of lists.
     """
     try:
         found = None if isinstance(values, str | bytes) else list(values)
     except TypeError:  # one number
         found = None
-    if found is None:
+    if found is None or not all(isinstance(value, Hashable) for value in found):
         raise ValueError(f"{word}s is {values!r}: give a list of integers")
     return found
 

@@ -227,11 +227,11 @@ def _read_head(folder: Path, layout: Layout) -> tuple[Layout, nn.Linear | None]:
 
 def _read_whole(path: Path, layout: Layout) -> Layout:
     settings = read_settings(path, WHOLE_MODEL)
-    prompts = {name: text for name, text in (settings.get("prompts") or {}).items() if text}
+    prompts = settings.get("prompts") or {}
     default = settings.get("default_prompt_name")
     if default is not None and default not in (settings.get("prompts") or {}):
         raise ValueError(f"{path} sets 'default_prompt_name' to {default!r}, which is not among its prompts")
-    default = default if default in prompts else None
+    default = default if prompts.get(default) else None  # an empty one changes nothing
     if default and not layout.include_prompt:
         raise ValueError(
             f"{path} sets 'default_prompt_name' and the pooling 'include_prompt' false: twodmse cannot do both"

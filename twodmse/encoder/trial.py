@@ -5,6 +5,7 @@ it, make positions from padding, mix texts of a batch. None of this raises an er
 vectors of two texts of unlike length.
 """
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -49,6 +50,13 @@ def trial(encoder: Any) -> None:
                 f"{kind} gives a text another vector beside a longer one than alone (layer {n}, a difference of "
                 f"{apart:.1e} of its length): it does not mask padding, so its vectors depend on the batch"
             )
+    apart = difference(_with_types(encoder, both), states[N])
+    if not apart <= TOLERANCE:
+        raise ValueError(
+            f"{kind} gives other vectors with the token_type_ids of its tokenizer (a difference of {apart:.1e} of "
+            "their length), which twodmse leaves out: take token_type_ids out of model_input_names in "
+            "tokenizer_config.json"
+        )
     for n, expected in own.items():
         apart = difference(states[n], expected)
         if not apart <= TOLERANCE:
@@ -68,6 +76,14 @@ def _own_pass(backbone: Backbone, n: int, batch: dict[str, Tensor]) -> Tensor:
     """The pooled end (b, D) of the model's own pass, cut to ``n`` layers."""
     model = backbone.model if n == backbone.num_layers else cut(backbone.model, n)
     return backbone.vectors(model(**batch).last_hidden_state, batch["attention_mask"])
+
+
+def _with_types(encoder: Any, batch: dict[str, Tensor]) -> Tensor:
+    """The pooled end (b, D) of the model's own pass with token types, where other tools would give it some."""
+    model, name = encoder.backbone.model, "token_type_ids"
+    if name in encoder.tokenizer.model_input_names and name in signature(model.forward).parameters:
+        batch = batch | {name: torch.zeros_like(batch["input_ids"])}
+    return encoder.backbone.vectors(model(**batch).last_hidden_state, batch["attention_mask"])
 
 
 def _texts(encoder: Any) -> list[list[int]]:

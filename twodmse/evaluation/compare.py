@@ -9,6 +9,7 @@ import pandas as pd
 from twodmse.checked import is_whole
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.loading import check_encoder
 from twodmse.evaluation.grid import (
     MOST_RESAMPLES,
     RESAMPLES,
@@ -51,7 +52,8 @@ def compare_models(
         One row a task, layer and dim, then the rows of the mean over tasks (task "mean"). Columns task, layer, dim,
         first and second (Spearman x 100), difference (second - first), low and high (its 95% interval), p (two-sided,
         at least 2 / (resamples + 1)), significant (0 lies outside low..high). Cells are tested one by one: of 36
-        equal ones about two are expected to be marked.
+        equal ones about two are expected to be marked. Where a model has no score, or there are fewer than `FEWEST`
+        pairs, what cannot be told is NaN and not significant.
 
     Raises:
         ValueError: for a layer or dim that one of them lacks, an unknown task, scores that are all the same, or fewer
@@ -60,6 +62,8 @@ def compare_models(
     if not is_whole(resamples, 100, MOST_RESAMPLES):
         most = f"as a whole number up to {MOST_RESAMPLES}"
         raise ValueError(f"resamples is {resamples!r}: an interval needs at least 100, {most}")
+    for encoder in (first, second):
+        check_encoder(encoder)
     if layers is None:
         layers = range(1, min(first.num_layers, second.num_layers) + 1)
     if dims is None:
@@ -107,9 +111,10 @@ def _difference_rows(
 ) -> pd.DataFrame:
     """Rows of `compare_models` from scores (L, K) and resampled differences (L, R, K)."""
     low, high = interval(draws, axis=1)  # (L, K) each
-    sides = (~(draws > 0)).sum(axis=1), (~(draws < 0)).sum(axis=1)
-    beyond = np.minimum(*sides)  # (L, K) resamples on the other side of 0
-    p = np.minimum(1, 2 * (beyond + 1) / (draws.shape[1] + 1))  # + 1: the sample itself counts as a resample
+    beyond = np.minimum((draws <= 0).sum(axis=1), (draws >= 0).sum(axis=1))  # (L, K) resamples on the other side of 0
+    defined = (~np.isnan(draws)).sum(axis=1)  # (L, K)
+    p = np.minimum(1, 2 * (beyond + 1) / (defined + 1))  # + 1: the sample itself counts as a resample
+    p = np.where(np.isnan(low) | np.isnan(first) | np.isnan(second), np.nan, p)
     table = pd.DataFrame({"task": task, "layer": np.repeat(layers, len(dims)), "dim": np.tile(dims, len(layers))})
     values = {"first": first, "second": second, "difference": second - first, "low": low, "high": high, "p": p}
     table = table.assign(**{name: value.ravel() for name, value in values.items()})

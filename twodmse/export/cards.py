@@ -266,7 +266,8 @@ def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
         rows.append([str(layer), *cells])
     tasks = ", ".join(f"`{_code(_shown(str(t)))}`" for t in grid["task"].unique())
     bold = any("**" in cell for row in rows for cell in row)
-    here = "this cell in bold" if bold else "this cell is not among them"
+    among = ((grid["layer"] == facts.layer) & (grid["dim"] == facts.dim)).any()
+    here = "this cell in bold" if bold else f"this cell {'has no score there' if among else 'is not among them'}"
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"Spearman x 100 of the cosine in float32, mean over {tasks}; {here}.", "", *lines])
 

@@ -170,6 +170,7 @@ def by_cell(loss: Callable[[Sequence[Tensor], Tensor | None], Tensor]) -> Base:
     """
 
     def base(columns: Sequence[Tensor], gold: Tensor | None, dims: Sequence[int]) -> Tensor:
+        gold = None if gold is None else gold.float()
         values = [loss([column[:, :d] for column in columns], gold) for d in dims]
         for value in values:
             if not isinstance(value, Tensor) or value.shape != ():

@@ -24,7 +24,8 @@ def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: in
         k: neighbours a text, 1..n-1.
 
     Returns:
-        One row a layer 0..N and dim: layer, dim, kept (0..1, mean over the texts).
+        One row a layer 0..N and dim: layer, dim, kept (0..1, mean over the texts); NaN for k = n-1, when every other
+        text is a neighbour and nothing could be lost.
 
     Raises:
         ValueError: for states or dims that do not fit, or k out of range.
@@ -44,7 +45,7 @@ def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: in
                 for column, cosines in enumerate(ordered_cosines(vectors, dims, rows)):
                     kept[layer, column] += np.take_along_axis(wanted, _nearest(cosines, rows, k), axis=1).sum()
                 bar.update()
-    kept /= texts * k
+    kept = kept / (texts * k) if k < texts - 1 else np.full_like(kept, np.nan)
     table = [(layer, dim, kept[layer, column]) for layer in range(layers) for column, dim in enumerate(dims)]
     return pd.DataFrame(table, columns=["layer", "dim", "kept"])
 

@@ -1,7 +1,7 @@
 """GridEvaluator: the grid of cells as an evaluator for SentenceTransformerTrainer."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def checked_cells(cells: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     Raises:
         ValueError: if there is none, or for what is no pair of whole numbers.
     """
-    given: list[Any] = list(cells) or [()]
+    given: list[Any] = (list(cells) or [()]) if isinstance(cells, Iterable) else [cells]
     for cell in given:
         if not isinstance(cell, tuple | list) or len(cell) != 2 or not all(is_whole(n, -math.inf) for n in cell):
             raise ValueError(f"cells is {str(cells)[:80]}: give a list of layers and dims, such as [(2, 64), (6, 384)]")

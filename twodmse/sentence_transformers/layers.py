@@ -35,7 +35,8 @@ def check_model(model: nn.Module) -> tuple[int, int]:
     Raises:
         TypeError: for anything but a SentenceTransformer.
         ValueError: if it has a module besides Transformer, Pooling and Normalize, pools in another way than by mean,
-            first or last token, leaves the prompt out of the pooling, or keeps its layers in no known place.
+            first or last token, leaves the prompt out of the pooling, has a truncate_dim, or keeps its layers in no
+            known place.
     """
     modules = list(unwrapped(model))
     kinds = [type(module).__name__ for module in modules]
@@ -47,7 +48,10 @@ def check_model(model: nn.Module) -> tuple[int, int]:
     if not getattr(modules[1], "include_prompt", True):
         raise ValueError("this model pools without its prompt (include_prompt=False): set it to True to train cells")
     backbone = modules[0].auto_model
-    return len(layers_of(backbone)), backbone.config.hidden_size
+    width, kept = backbone.config.hidden_size, unwrapped(model).truncate_dim
+    if kept is not None and kept < width:
+        raise ValueError(f"this model keeps {kept} of its {width} dims: set its truncate_dim to None, cells have all")
+    return len(layers_of(backbone)), width
 
 
 def pooling_of(model: nn.Module) -> str:

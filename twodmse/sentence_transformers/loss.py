@@ -86,11 +86,15 @@ class CellsLoss(nn.Module):
             raise ValueError(f"recipe {self.recipe.name!r} aligns to no teacher: leave it out")
         if noised and not targets:
             raise ValueError(f"noised copies are for alignments, and recipe {self.recipe.name!r} as set has none")
-        self.loss = base_loss if isinstance(base_loss, nn.Module) else None  # the model card cites it by this name
-        if self.loss is not None and not hasattr(base_loss, "compute_loss_from_embeddings"):
-            raise ValueError(
-                f"{type(base_loss).__name__} does not compute from embeddings: use a loss that does, such as CoSENTLoss"
-            )
+        if not isinstance(base_loss, str) and not callable(base_loss):
+            raise ValueError(f"base_loss is {base_loss!r}: give a name, a loss of sentence-transformers or a function")
+        if isinstance(base_loss, nn.Module):
+            if not hasattr(base_loss, "compute_loss_from_embeddings"):
+                raise ValueError(
+                    f"{type(base_loss).__name__} does not compute from embeddings: use a loss that does, such as "
+                    "CoSENTLoss"
+                )
+            self.loss = base_loss  # the model card cites it by this name
         self.base_loss, self.options = base_loss, options
         self.step: int | None = None
         self.last_terms: dict[str, float] = {}  # of the newest batch
@@ -108,7 +112,7 @@ class CellsLoss(nn.Module):
 
         Raises:
             ValueError: if the loss is not finite, columns and labels do not fit together, or the base loss finds
-                nothing to compare in them.
+                nothing to compare in columns without labels. (A batch whose labels are all the same has a loss of 0.)
         """
         terms = self.terms(list(sentence_features), labels)
         loss = torch.stack(list(terms.values())).sum()
@@ -169,9 +173,9 @@ class CellsLoss(nn.Module):
     def _base(self, scored: bool) -> Callable[..., Tensor]:
         if isinstance(self.base_loss, str):
             return BaseLoss.named(self.base_loss, scored, *BASE)
-        loss = self.loss
-        if loss is None:
-            return self.base_loss
+        loss = self.base_loss
+        if not isinstance(loss, nn.Module):
+            return loss
 
         def theirs(columns: Iterable[Tensor], gold: Tensor | None, dims: Iterable[int]) -> Tensor:
             cut = ([column[:, :d] for column in columns] for d in dims)

@@ -115,7 +115,9 @@ class Collator:
         batch: dict[str, Any] = {"chunks": chunks, "order": order, "texts": texts}
         batch |= {"columns": len(columns), "own_columns": own}
         if "gold" in rows[0]:
-            batch["gold"] = torch.tensor([row["gold"] for row in rows], dtype=torch.float32)
+            # As they are: in float32 scores such as seconds of a clock would be one. MPS has nothing wider.
+            kind = torch.float32 if self.encoder.device.type == "mps" else torch.float64
+            batch["gold"] = torch.tensor([row["gold"] for row in rows], dtype=kind)
         return batch
 
 

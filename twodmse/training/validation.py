@@ -56,7 +56,7 @@ def check_scores(scores: Any, metric: str, step: int) -> Mapping[str, float]:
         raise ValueError(f"the evaluator gave {none[0]} {scores[none[0]]!r}: every score must be a number")
     if not math.isfinite(scores[metric]):
         raise ValueError(
-            f"the evaluator gave {metric} {scores[metric]} at step {step}: the best model cannot be told by it; "
-            "checkpoints up to here stay"
+            f"the evaluator gave {metric} {scores[metric]} at step {step}, by which no best model can be told: "
+            "evaluate on pairs whose scores and cosines differ"
         )
     return scores
