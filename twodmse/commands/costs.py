@@ -156,9 +156,13 @@ def pick(
     refuse_existing([picture], overwrite, picture, parse_names(tasks))
     check_limits(max_ms, max_bytes, min_spearman)
     encoder = Encoder.load(model)
-    grid = scored(encoder, model, tasks, None) if mteb_names(tasks) else quantised_grid(encoder, parse_names(tasks))
-    for pairs in [] if mteb_names(tasks) else load_tasks(parse_names(tasks)):
-        say_few_pairs(pairs.name, len(pairs))
+    if mteb_names(tasks):
+        grid = scored(encoder, model, tasks, None)
+    else:
+        sets = load_tasks(parse_names(tasks))
+        for pairs in sets:
+            say_few_pairs(pairs.name, len(pairs))
+        grid = quantised_grid(encoder, sets)
     costs = layer_costs(encoder)
     if picture is not None:
         write_figure(budget_figure(grid, costs), picture, overwrite)

@@ -119,7 +119,7 @@ def dim_costs(encoder: Encoder, dims: Sequence[int] | None = None) -> pd.DataFra
 
 def quantised_grid(
     encoder: Encoder,
-    tasks: Sequence[str] = ("mini-sts",),
+    tasks: Sequence[Any] = ("mini-sts",),
     dims: Sequence[int] | None = None,
     layers: Sequence[int] | None = None,
 ) -> pd.DataFrame:

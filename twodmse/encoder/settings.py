@@ -229,7 +229,7 @@ def _read_whole(path: Path, layout: Layout) -> Layout:
     settings = read_settings(path, WHOLE_MODEL)
     prompts = settings.get("prompts") or {}
     default = settings.get("default_prompt_name")
-    if default is not None and default not in (settings.get("prompts") or {}):
+    if default is not None and default not in prompts:
         raise ValueError(f"{path} sets 'default_prompt_name' to {default!r}, which is not among its prompts")
     default = default if prompts.get(default) else None  # an empty one changes nothing
     if default and not layout.include_prompt:

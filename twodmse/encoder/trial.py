@@ -35,6 +35,8 @@ def trial(encoder: Any) -> None:
         states = backbone([both])  # (N+1, 2, D)
         alone = torch.cat([backbone([encoder.batch([own])]) for own in ids], dim=1)  # (N+1, 2, D)
         own = {n: _own_pass(backbone, n, both) for n in sorted({1, max(1, N - 1), N})}  # (2, D) each
+        types = _token_types(encoder, both)
+        typed = _own_pass(backbone, N, both | types) if types else states[N]  # (2, D)
     except Exception as error:  # a model's code raises whatever it raises
         reason = (str(error).strip().splitlines() or [""])[0]
         raise ValueError(
@@ -50,7 +52,7 @@ def trial(encoder: Any) -> None:
                 f"{kind} gives a text another vector beside a longer one than alone (layer {n}, a difference of "
                 f"{apart:.1e} of its length): it does not mask padding, so its vectors depend on the batch"
             )
-    apart = difference(_with_types(encoder, both), states[N])
+    apart = difference(typed, states[N])
     if not apart <= TOLERANCE:
         raise ValueError(
             f"{kind} gives other vectors with the token_type_ids of its tokenizer (a difference of {apart:.1e} of "
@@ -78,12 +80,13 @@ def _own_pass(backbone: Backbone, n: int, batch: dict[str, Tensor]) -> Tensor:
     return backbone.vectors(model(**batch).last_hidden_state, batch["attention_mask"])
 
 
-def _with_types(encoder: Any, batch: dict[str, Tensor]) -> Tensor:
-    """The pooled end (b, D) of the model's own pass with token types, where other tools would give it some."""
-    model, name = encoder.backbone.model, "token_type_ids"
-    if name in encoder.tokenizer.model_input_names and name in signature(model.forward).parameters:
-        batch = batch | {name: torch.zeros_like(batch["input_ids"])}
-    return encoder.backbone.vectors(model(**batch).last_hidden_state, batch["attention_mask"])
+def _token_types(encoder: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The token types (b, T) that other tools would give the model beside a batch, under their name; else nothing."""
+    name = "token_type_ids"
+    given = name in encoder.tokenizer.model_input_names
+    if not given or name not in signature(encoder.backbone.model.forward).parameters:
+        return {}
+    return {name: torch.zeros_like(batch["input_ids"])}
 
 
 def _texts(encoder: Any) -> list[list[int]]:

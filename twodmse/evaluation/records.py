@@ -121,9 +121,8 @@ def read_grid_table(path: str | Path) -> pd.DataFrame:
     missing = [name for name in kinds if name not in columns]
     if missing or not columns["task"]:
         raise ValueError(f"{path} is no grid: {'it lacks ' + ', '.join(missing) if missing else 'it has no rows'}")
-    metrics = set(columns.get("metric", ())) - {"spearman"}
-    if metrics:
-        raise ValueError(f"{path} holds {', '.join(sorted(map(str, metrics)))}: give a grid of Spearman")
+    if others := other_metrics(columns):
+        raise ValueError(f"{path} holds {others}: give a grid of Spearman")
     found = {
         name: [
             checked(kind, "nan" if value in ("", None) else value, f"{path}, row {row}, {name}", strict=False)
@@ -133,6 +132,11 @@ def read_grid_table(path: str | Path) -> pd.DataFrame:
         for rows in [enumerate(columns[name], 1)]
     }
     return pd.DataFrame(found)
+
+
+def other_metrics(table: Any) -> str:
+    """The metrics besides Spearman that a table's column ``metric`` names, if it has one."""
+    return ", ".join(sorted(map(str, set(table.get("metric", ())) - {"spearman"})))
 
 
 def grid_path(folder: str | Path, overwrite: bool = False) -> Path:
@@ -160,9 +164,8 @@ def check_grid_table(grid: pd.DataFrame) -> None:
     missing = [c for c in GRID_COLUMNS if c not in grid]
     if missing or not len(grid):
         raise ValueError(f"this table is no grid: {'missing ' + ', '.join(missing) if missing else 'it has no rows'}")
-    others = sorted(map(str, set(grid.get("metric", ())) - {"spearman"}))
-    if others:
-        raise ValueError(f"this grid holds {', '.join(others)}: give one of Spearman")
+    if others := other_metrics(grid):
+        raise ValueError(f"this grid holds {others}: give one of Spearman")
     twice = grid[grid.duplicated(["task", "layer", "dim"])]
     if len(twice):
         row = twice.iloc[0]

@@ -265,9 +265,10 @@ def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
         cells = ["" if pd.isna(s) else f"{m}{s:.2f}{m}" for m, s in zip(marks, scores, strict=True)]
         rows.append([str(layer), *cells])
     tasks = ", ".join(f"`{_code(_shown(str(t)))}`" for t in grid["task"].unique())
-    bold = any("**" in cell for row in rows for cell in row)
-    among = ((grid["layer"] == facts.layer) & (grid["dim"] == facts.dim)).any()
-    here = "this cell in bold" if bold else f"this cell {'has no score there' if among else 'is not among them'}"
+    here = "this cell is not among them"
+    if ((grid["layer"] == facts.layer) & (grid["dim"] == facts.dim)).any():
+        undefined = pd.isna(means.loc[facts.layer, facts.dim])
+        here = "this cell has no score there" if undefined else "this cell in bold"
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"Spearman x 100 of the cosine in float32, mean over {tasks}; {here}.", "", *lines])
 

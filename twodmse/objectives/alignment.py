@@ -21,6 +21,7 @@ class Kind(NamedTuple):
 
     distance: str  # what is made small
     values: Callable[[Tensor, Tensor, Sequence[int], float, int], Tensor]
+    raw: bool = False  # vectors are compared as they are, lengths and all: not with a teacher's, which have length 1
 
 
 def _coordinates(target: Tensor, student: Tensor, dims: Sequence[int], temperature: float, rows: int) -> Tensor:
@@ -46,7 +47,9 @@ def _compress(target: Tensor, student: Tensor, dims: Sequence[int], temperature:
 
 KINDS: dict[str, Kind] = {
     "coordinates": Kind(
-        "KL(teacher || student) of the softmax over coordinates of raw pooled vectors, mean over rows", _coordinates
+        "KL(teacher || student) of the softmax over coordinates of raw pooled vectors, mean over rows",
+        _coordinates,
+        raw=True,
     ),
     "scores": Kind(
         "KL(teacher || student) of in-batch score distributions: which texts of the batch each text is close to",
@@ -57,5 +60,5 @@ KINDS: dict[str, Kind] = {
         _pairs,
     ),
     "vectors": Kind("How far vectors are turned away from their targets: 1 - cosine, mean over rows", _vectors),
-    "compress": Kind("ESE's alignment: MSE(student, target) + T * KL_T(target || student)", _compress),
+    "compress": Kind("ESE's alignment: MSE(student, target) + T * KL_T(target || student)", _compress, raw=True),
 }

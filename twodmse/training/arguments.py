@@ -17,13 +17,13 @@ from twodmse.config import TrainConfig, is_default
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
 from twodmse.names import OWN
+from twodmse.objectives.alignment import KINDS
 from twodmse.objectives.plan import TEACHER
 from twodmse.objectives.recipes import Recipe
 
 log = logging.getLogger(__name__)
 
 PLANS_CHECKED = 20  # steps whose plans are looked at before a run
-RAW = ("coordinates", "compress")  # kinds of alignment that compare vectors as they are, lengths and all
 
 
 def training_arguments(
@@ -174,7 +174,7 @@ def check_plan(recipe: Recipe, config: TrainConfig) -> None:
     if taught and config.teacher is None:
         raise ValueError(f"recipe {recipe.name!r} aligns to a teacher: name one, for example teacher='bundled'")
     for kind in taught:
-        if kind in RAW:
+        if KINDS[kind].raw:
             raise ValueError(
                 f"recipe {recipe.name!r} aligns to a teacher by {kind!r}, which compares raw vectors, and a teacher's "
                 "have length 1: align by scores, pairs or vectors"
