@@ -240,6 +240,18 @@ def test_pairs_without_labels_are_not_taken_by_a_loss_that_compares_pairs(model,
         CellsLoss(model, "full", "cosent")(columns)
 
 
+def test_labels_that_float32_has_rounded_together_are_refused_and_integers_are_compared_as_they_are(model, triplets):
+    columns = columns_of(model, [triplets[i] for i in range(B)])[:2]
+    seconds = 1_700_000_000 + torch.arange(B)
+    loss = CellsLoss(model, "full", "cosent")
+    with pytest.raises(ValueError, match="float32, which cannot tell such labels apart; subtract their smallest"):
+        loss(columns, seconds.float())
+    near = loss(columns, (seconds - seconds[0]).float())
+    assert near > 0
+    assert_close(loss(columns, seconds), near)
+    assert_close(loss(columns, 1e9 * torch.arange(B)), near)  # large, and far from each other
+
+
 def test_an_evaluation_draws_the_same_cells_whatever_step_the_trainer_is_at(model, triplets):
     columns = columns_of(model, [triplets[i] for i in range(B)])
     loss, drawn = CellsLoss(model, "2dmse"), []

@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -94,6 +95,16 @@ def test_grid_says_what_has_no_score_and_gives_no_mean_for_it(model, scored, tmp
         assert result.exit_code == 0, result.output
         assert "has no score in 8 of 8 cells" in result.stderr
         assert re.findall(r"^(\d)\s+NaN\s+NaN$", result.stdout, re.MULTILINE) == ["1", "2", "3", "4"]
+
+
+def test_a_task_may_have_commas_in_its_name(model, scored, tmp_path):
+    own, other = tmp_path / "jan, feb,2026.csv", tmp_path / "other.csv"
+    for path in (own, other):
+        path.write_bytes(Path(scored).read_bytes())
+    for tasks, names in ((own, {str(own)}), (f'"{own}", {other}', {str(own), str(other)})):
+        result = run("grid", model, "--tasks", tasks, "--dims", "8", "--out", tmp_path / "grid.csv", "--overwrite")
+        assert result.exit_code == 0, result.output
+        assert set(pd.read_csv(tmp_path / "grid.csv")["task"]) == names
 
 
 def test_what_a_command_reads_is_not_written_over(model, scored, tmp_path):

@@ -27,7 +27,7 @@ SETS = {"one": scored("one", 5), "two": scored("two", 6, n=50)}
 
 @pytest.fixture
 def sets(monkeypatch):
-    monkeypatch.setattr("twodmse.evaluation.grid.load_pairs", SETS.__getitem__)
+    monkeypatch.setattr("twodmse.data.tasks.load_pairs", SETS.__getitem__)
 
 
 @pytest.fixture

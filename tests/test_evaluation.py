@@ -1,11 +1,15 @@
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import DIM, LAYERS
 from scipy.stats import rankdata, spearmanr
 
+from twodmse.data.sets import load_pairs
+from twodmse.data.tasks import expand, load_tasks
 from twodmse.encoder.encoder import normalise
-from twodmse.evaluation import grid as evaluation
 from twodmse.evaluation.grid import (
     bootstrap,
     cell_cosines,
@@ -15,6 +19,20 @@ from twodmse.evaluation.grid import (
     resample_counts,
     sts_grid,
 )
+
+
+def test_a_file_is_one_task_by_whatever_way_it_is_named_and_goes_by_the_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("own.csv").write_text("sentence1,sentence2,score\na man,a dog,1\na cat,a dog,2\n")
+    names = ["own.csv", "mini-sts", "./own.csv", str(tmp_path / "own.csv"), "gone.csv", "./gone.csv"]
+    assert expand(names) == ["own.csv", "mini-sts", "gone.csv", "./gone.csv"]
+    assert [texts.name for texts in load_tasks(["./own.csv", "own.csv", Path("own.csv")])] == ["./own.csv"]
+    with pytest.raises(ValueError, match=r"two tasks have the same name, \./own\.csv"):
+        load_tasks(["own.csv", load_pairs("./own.csv")])
+    in_memory = dataclasses.replace(load_pairs("own.csv"), name="paper")
+    assert load_tasks([in_memory]) == [in_memory]  # no name of sets of ours: its owner calls it so
+    with pytest.raises(ValueError, match="no tasks given"):
+        load_tasks([])
 
 
 def test_every_cell_is_scipys_spearman_of_the_encoded_cosines(encoder, pairs):
@@ -67,7 +85,7 @@ def test_resamples_are_the_same_for_every_model_and_differ_between_tasks():
 
 
 def test_one_encoding_pass_scores_every_cell(encoder, pairs, monkeypatch):
-    monkeypatch.setattr(evaluation, "load_pairs", lambda _: pairs)
+    monkeypatch.setattr("twodmse.data.tasks.load_pairs", lambda _: pairs)
     seen = []
     encoder.backbone.register_forward_pre_hook(lambda _, args: seen.append(len(args[0][0]["input_ids"])))
     grid = sts_grid(encoder, ["any"], dims=range(1, DIM + 1), resamples=10)
@@ -91,9 +109,9 @@ def test_bad_cells_and_tasks_are_refused_before_anything_is_encoded(encoder, mon
 
 def test_default_dims_and_the_papers_tasks():
     assert default_dims(384) == [8, 16, 32, 64, 128, 256, 384]
-    assert evaluation.expand(["paper"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr"]
-    assert evaluation.expand(["senteval"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr-test"]
-    assert evaluation.expand(["paper", "senteval", "stsb"])[6:] == ["sickr", "sickr-test"]  # each once
+    assert expand(["paper"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr"]
+    assert expand(["senteval"]) == ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr-test"]
+    assert expand(["paper", "senteval", "stsb"])[6:] == ["sickr", "sickr-test"]  # each once
 
 
 def test_tasks_in_memory_are_scored_like_those_of_a_file(encoder, pairs, tmp_path):

@@ -314,6 +314,18 @@ def test_a_grid_of_many_dims_is_shown_in_part(encoder, tmp_path):
     assert "| layer \\ dim | 3 | 5 | 11 |" in (tmp_path / "odd" / "README.md").read_text()
 
 
+def test_a_card_says_how_many_pairs_a_grid_is_of(encoder, tmp_path):
+    grid = grid_of()
+    counted = grid.assign(n=grid["task"].map({"stsb": 1379, "sickr": 9927}))
+    export(encoder, tmp_path / "counted", 2, 8, grid=counted)
+    export(encoder, tmp_path / "half", 2, 8, grid=counted.assign(n=counted["n"].where(counted["layer"] > 1)))
+    export(encoder, tmp_path / "uneven", 2, 8, grid=counted.assign(n=range(len(grid))))
+    cards = {name: (tmp_path / name / "README.md").read_text() for name in ("counted", "half", "uneven")}
+    assert "mean over `stsb` (1,379 pairs), `sickr` (9,927 pairs);" in cards["counted"]
+    assert "mean over `stsb`, `sickr`;" in cards["half"]
+    assert "mean over `stsb`, `sickr`;" in cards["uneven"]
+
+
 def test_a_card_says_whether_the_grid_has_its_cell(encoder, tmp_path):
     export(encoder, tmp_path / "within", 2, 8, grid=grid_of())
     export(encoder, tmp_path / "beside", 2, 12, grid=grid_of())
@@ -385,7 +397,7 @@ def test_used_folders_are_kept(encoder, tmp_path):
     assert (folder / "onnx" / "model.onnx").is_file()
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="holds files but no model"):
+    with pytest.raises(FileExistsError, match="its files are no model that twodmse wrote"):
         export(encoder, tmp_path / "notes", 2, 8, overwrite=True)
     whole = encoder.save(tmp_path / "run" / "model")
     for target in (whole, tmp_path / "run"):

@@ -12,8 +12,8 @@ from matplotlib import pyplot as plt
 from twodmse import plots
 from twodmse.efficiency.costs import best_cell, cell_costs
 from twodmse.evaluation.records import check_grid_table, read_grid_json, read_grid_table
-from twodmse.export.cards import check_grid_fits
 from twodmse.export.exporting import export
+from twodmse.export.scores import check_grid_fits
 from twodmse.plots.grids import by_cell, common_scale, interval
 from twodmse.training.validation import cell_evaluator
 from twodmse.widgets import Replay

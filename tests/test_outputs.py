@@ -8,14 +8,20 @@ import stat
 import subprocess
 import sys
 from contextlib import ExitStack
+from functools import partial
 
 import pandas as pd
 import pytest
 from conftest import run_app as run
 from conftest import tiny_encoder
 
+from twodmse import Encoder, TrainConfig
+from twodmse.encoder.stored import encode_to
+from twodmse.evaluation.records import read_grid_json, read_grid_table
+from twodmse.export.exporting import export
 from twodmse.files import atomic_file, atomic_folder, locked, no_formula, write_table
 from twodmse.stopping import stop, stopped
+from twodmse.training.replay import replay_grid
 
 HOLD = """
 import sys, time
@@ -44,6 +50,18 @@ def test_links_are_followed_and_stay(tmp_path):
     ):
         pass
     assert names(tmp_path) == ["link.csv", "nowhere.csv", "target.csv"]
+
+
+@pytest.mark.parametrize("name", [3, None, b"folder", ["folder"], "", " ", "a\0b", {}])
+def test_what_is_no_path_is_refused_by_whatever_reads_or_writes(tmp_path, monkeypatch, encoder, name):
+    monkeypatch.chdir(tmp_path)
+    for use in (
+        Encoder.load, encoder.save, partial(export, encoder), partial(encode_to, encoder, ["a"]), read_grid_json,
+        read_grid_table, replay_grid, TrainConfig.read, partial(write_table, pd.DataFrame()),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="is no name of a file or folder: give a path"):
+            use(name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_linked_model_folder_is_followed(tmp_path, model):

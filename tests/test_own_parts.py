@@ -202,7 +202,7 @@ def test_parts_of_an_own_plan_may_come_in_any_collection_and_as_numpys_numbers(t
 
 
 def test_evaluation_scores_cells_and_keeps_the_best(triplets, pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr("twodmse.evaluation.grid.load_pairs", lambda name: pairs)
+    monkeypatch.setattr("twodmse.data.tasks.load_pairs", lambda name: pairs)
     settings = {"eval_every": 2, "eval_data": "anything", "eval_cells": [[2, 8], [4, 32]], "lr": 0.01}
     run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", **settings))
     table = run.evaluations
@@ -256,6 +256,10 @@ def test_transformers_own_callback_stops_early(triplets, tmp_path):
     assert again.history["step"].tolist() == pd.read_csv(folder / "history.csv")["step"].tolist() == [1, 2, 3, 4, 5, 6]
     assert models_by_step(folder) == {n: folder / f"checkpoint-{n}" for n in (4, 6)}
     assert torch.equal(weights(Encoder.load(folder / "model")), weights(again.encoder))
+    (folder / "stopped.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"stopped\.json: step is None: it must be an integer"):
+        models_by_step(folder)
+    (folder / "stopped.json").unlink()
     whole = train_encoder(tiny_encoder(), triplets, config(tmp_path / "whole"))
     assert torch.equal(weights(whole.encoder), weights(again.encoder))
     assert {path.name for path in folder.iterdir()} >= {path.name for path in (tmp_path / "whole").iterdir()}

@@ -91,6 +91,18 @@ def is_finite(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def as_path(value: Any) -> Path:
+    """A name of a file or folder as a path.
+
+    Raises:
+        ValueError: for what is no text or path, or names nothing.
+    """
+    name = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise ValueError(f"{shown(value)} is no name of a file or folder: give a path")
+    return Path(name)
+
+
 def plain(value: Any) -> Any:
     """A path as text, NumPy's numbers and arrays as Python's, a list as a tuple; anything else as it is."""
     if isinstance(value, os.PathLike):

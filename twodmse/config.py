@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field
 
-from twodmse.checked import Count, Number, Text, checked, plain, read_json
+from twodmse.checked import Count, Number, Text, as_path, checked, plain, read_json
 from twodmse.names import OWN, unknown
 from twodmse.objectives.recipes import BASE_LOSSES, RECIPES, every_option, recipe_settings, spec_of
 from twodmse.presets import PRESETS
@@ -228,7 +228,7 @@ class TrainConfig:
         What has no effect in it is left out, with a warning. Its recipe may be one that is not known here, its teacher
         a folder that has gone: the file says what was done.
         """
-        values = read_json(Path(path), dict[str, Any])
+        values = read_json(as_path(path), dict[str, Any])
         recipe = checked(Text, values.get("recipe", DEFAULTS["recipe"]), f"{path}: recipe")
         values["recipe"] = recipe if recipe in RECIPES or recipe.startswith(OWN) else OWN + recipe
         for name, why in without_effect(DEFAULTS | values).items():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from twodmse.checked import as_path
 from twodmse.stopping import check_not_stopped
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
             raise FileExistsError(f"{path} exists and is not empty: choose another folder, or ask to overwrite it")
         if not (target / MARK).is_file():
             raise FileExistsError(
-                f"{path} holds files but no model that twodmse wrote (it has no {MARK}), so it is not replaced: "
-                "choose another folder"
+                f"{path} is not replaced: its files are no model that twodmse wrote (no {MARK}): choose another folder"
             )
         others = strangers(target, written(target))
         if others:
@@ -141,7 +141,7 @@ def check_picture(path: str | Path) -> None:
 def _followed(path: str | Path) -> Path:
     """``path`` with its links followed: asked before a write and before its result is put in place."""
     check_not_stopped()
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(as_path(path)))
     if os.path.islink(path) and not target.exists():
         raise FileExistsError(f"{path} is a link to {target}, which does not exist: choose another name")
     above = next(parent for parent in target.parents if parent.exists())

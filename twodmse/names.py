@@ -1,6 +1,8 @@
 """Names that a user types: lists of them, and what to say to one that is not known."""
 
+import csv
 import difflib
+import os
 from collections.abc import Iterable
 
 OWN = "own:"  # begins the name of a part that was handed to a run in memory: own:my_plan
@@ -15,8 +17,11 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 
 
 def parse_names(text: str) -> list[str]:
-    """``mini-sts, stsb`` as a list of names, each once."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    """``mini-sts, stsb`` as a list of names, each once; one that has a comma itself stands in double quotes."""
+    if os.path.isfile(text):
+        return [text]
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return list(dict.fromkeys(name.strip() for name in parts if name.strip()))
 
 
 def parse_columns(text: str | None) -> dict[str, str]:

@@ -114,8 +114,9 @@ def with_published(model: str, name: str, tasks: str | None, dims: str | None) -
     """
     import pandas as pd
 
+    from twodmse.data.tasks import expand
     from twodmse.encoder.encoder import Encoder
-    from twodmse.evaluation.grid import expand, sts_grid
+    from twodmse.evaluation.grid import sts_grid
     from twodmse.evaluation.published import MEAN, MEAN_SENTEVAL, minus_published, published_grid
 
     theirs = published_grid(name)

@@ -125,7 +125,7 @@ def timed(what: Bench, model: str, tasks: str, recipes: str, data: str, given: d
 def task_texts(tasks: str) -> list[str]:
     """All texts of scored sets."""
     from twodmse.data.sets import distinct
-    from twodmse.evaluation.grid import load_tasks
+    from twodmse.data.tasks import load_tasks
 
     return [text for pairs in load_tasks(parse_names(tasks)) for text in distinct(pairs)[0]]
 
@@ -147,9 +147,9 @@ def pick(
 
     Example: twodmse pick bundled --max-ms 5 --max-bytes 256 --min-spearman 40
     """
+    from twodmse.data.tasks import load_tasks
     from twodmse.efficiency.costs import best_cell, check_limits, layer_costs, quantised_grid
     from twodmse.encoder.encoder import Encoder
-    from twodmse.evaluation.grid import load_tasks
     from twodmse.files import write_figure
     from twodmse.plots.grids import score_name
 

@@ -19,7 +19,8 @@ Tasks = Annotated[
     str,
     typer.Option(
         help="Comma-separated: mini-sts, sts12..sts16, stsb, sickr, 'paper' (those seven), sickr-test, 'senteval' "
-        "(the seven with it), files, hub:owner/name for a set of the hub, or mteb:NAME for a task of mteb."
+        "(the seven with it), files (in double quotes if their name has a comma), hub:owner/name for a set of the hub, "
+        "or mteb:NAME for a task of mteb."
     ),
 ]
 Columns = Annotated[

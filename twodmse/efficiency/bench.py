@@ -11,11 +11,12 @@ from torch import nn
 
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet, distinct, load_texts
+from twodmse.data.tasks import load_tasks
 from twodmse.efficiency.costs import bundled_texts, cut_view
 from twodmse.efficiency.peer import BATCH, cutter, load_peer
 from twodmse.efficiency.timing import half_range, need_peer, peak_memory, take_turns
 from twodmse.encoder.encoder import Encoder
-from twodmse.evaluation.grid import check_grid, default_dims, load_tasks, pairs_grid
+from twodmse.evaluation.grid import check_grid, default_dims, pairs_grid
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe
 from twodmse.objectives.summary import WITH_TEACHER, named, names

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from twodmse.data.sets import distinct, load_pairs
+from twodmse.data.tasks import load_tasks
 from twodmse.efficiency.timing import half_range, peak_memory, take_turns
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.reading import as_texts, check_count
-from twodmse.evaluation.grid import check_grid, gold_ranks, load_tasks, rank_scores
+from twodmse.evaluation.grid import check_grid, gold_ranks, rank_scores
 from twodmse.evaluation.quantise import VECTOR_PRECISIONS, precision_scores, vector_bytes
 
 

@@ -93,7 +93,7 @@ class Encoder:
                 device that is not there or a dtype that weights cannot have.
         """
         check_placement(device, dtype)
-        layout, weights, head = read_folder(resolve(str(name)))
+        layout, weights, head = read_folder(resolve(name))
         layout = layout._replace(pooling=pooling or layout.pooling)
         layout = layout if max_length is None else layout._replace(max_length=max_length)
         model, tokenizer = load_parts(weights, name, layout.lower_case)

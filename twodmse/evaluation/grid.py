@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from twodmse.checked import is_whole
-from twodmse.data.memory import is_rows
-from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, distinct, load_pairs, scored
+from twodmse.data.sets import TextSet, distinct
+from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import check_encoder, listed
 from twodmse.objectives.recipes import doubling
@@ -61,34 +60,6 @@ def sts_grid(
         gold_ranks(pairs, metric)
     tables = [pairs_grid(encoder, pairs, dims, layers, resamples, metric) for pairs in sets]
     return pd.concat(tables, ignore_index=True)
-
-
-def load_tasks(tasks: Sequence[Any]) -> list[TextSet]:
-    """The scored sets of a list of tasks: names and paths, each once, as `expand`; sets in memory as they are.
-
-    Raises:
-        ValueError: for an unknown task, one without scores, or two of one name.
-    """
-    tasks = [tasks] if isinstance(tasks, str) or not isinstance(tasks, Sequence) or is_rows(tasks) else tasks
-    known: dict[str, TextSet | None] = {}
-    for number, task in enumerate(tasks, 1):
-        if isinstance(task, str | Path):
-            known |= dict.fromkeys(expand([str(task)]))
-        else:
-            texts = scored(as_texts(task, f"task {number}"))
-            if texts.name in known:
-                raise ValueError(f"two tasks have the same name, {texts.name}: rename one of them")
-            known[texts.name] = texts
-    expand(list(known))  # refuses an empty list
-    return [load_pairs(name) if texts is None else texts for name, texts in known.items()]
-
-
-def expand(tasks: Sequence[str]) -> list[str]:
-    """Task names, each once, with ``"paper"`` and ``"senteval"`` replaced by the seven sets that they stand for."""
-    names = dict.fromkeys(name for task in tasks for name in TASK_GROUPS.get(task, [task]))
-    if not names:
-        raise ValueError("no tasks given: name at least one, for example mini-sts")
-    return list(names)
 
 
 def check_grid(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from twodmse.checked import Count, Text, checked, read_json
+from twodmse.checked import Count, Text, as_path, checked, read_json
 from twodmse.data.reading import read_columns
 from twodmse.files import LISTED, MARK, atomic_file
 from twodmse.version import __version__
@@ -92,7 +92,7 @@ def read_grid_json(folder: str | Path) -> GridRecord:
         FileNotFoundError: if there is none.
         ValueError: if it is damaged, or its scores are of another kind.
     """
-    path = Path(folder) / GRID_FILE
+    path = as_path(folder) / GRID_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {GRID_FILE}: write one with twodmse grid {folder} --save")
     try:
@@ -116,7 +116,7 @@ def read_grid_table(path: str | Path) -> pd.DataFrame:
         FileNotFoundError: if there is no such file.
         ValueError: with the file, the column and the row of what is no grid.
     """
-    columns = read_columns(Path(path))
+    columns = read_columns(as_path(path))
     kinds = {"task": Text, "layer": Annotated[int, Field(ge=0)], "dim": Count, "spearman": float}
     missing = [name for name in kinds if name not in columns]
     if missing or not columns["task"]:
@@ -146,7 +146,7 @@ def grid_path(folder: str | Path, overwrite: bool = False) -> Path:
         FileNotFoundError: if there is no such folder.
         FileExistsError: if there is a grid.json and ``overwrite`` is false.
     """
-    path = Path(folder) / GRID_FILE
+    path = as_path(folder) / GRID_FILE
     if not (path.parent / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is no folder of a saved model, beside which {GRID_FILE} could lie")
     if path.exists() and not overwrite:

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCardData, metadata_load, try_to_load_from_cache
 
 from twodmse.checked import Count, Text, checked, read_json
 from twodmse.encoder.hub import BUNDLED_PACKAGE, bundled_folder
+from twodmse.export.scores import grid_text
 from twodmse.version import __version__
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -107,6 +108,10 @@ def _code(text: str) -> str:
     return " ".join(text.replace("`", "'").split())
 
 
+def _task(name: str) -> str:
+    return f"`{_code(_shown(name))}`"
+
+
 def _words(text: str) -> str:
     """Somebody else's text for prose: on one line, nothing in it read as Markdown or HTML."""
     return re.sub(r"([\\`*\[\]()<>|!#])", r"\\\1", " ".join(text.split()))
@@ -167,7 +172,9 @@ def model_card(facts: CardFacts, origin: Origin, grid: pd.DataFrame | None = Non
         "use": Template(_text(f"{facts.format}_all.md" if facts.all_layers else f"{facts.format}.md"))
         .substitute(vars(facts) | {"texts": json.dumps(EXAMPLES)} | _notes(facts))
         .strip(),
-        "scores": "No scores were given when this was exported." if grid is None else grid_text(grid, facts),
+        "scores": "No scores were given when this was exported."
+        if grid is None
+        else grid_text(grid, facts.layer, facts.dim, _task),
         "origin": "\n".join(f"- {line}" for line in _origin_lines(origin)),
         "version": __version__,
     }
@@ -248,53 +255,3 @@ def _origin_lines(origin: Origin) -> list[str]:
         f"Training data of the backbone: {data}",
         f"Trained since: {trained}",
     ]
-
-
-def grid_text(grid: pd.DataFrame, facts: CardFacts) -> str:
-    """The scores as a Markdown table: mean over the tasks, layer N on top, the exported cell in bold.
-
-    Of more than twelve dims only the doubling ones, the exported and the largest are shown.
-    """
-    grid = grid.astype({"layer": int, "dim": int})
-    cells = grid.groupby(["layer", "dim"])["spearman"]
-    means = cells.mean().where(cells.count() == cells.size()).unstack().sort_index(ascending=False)
-    dims = [d for d in means if len(means.columns) <= 12 or d & (d - 1) == 0 or d in (facts.dim, max(means))]
-    rows = [["layer \\ dim", *map(str, dims)], ["---:"] * (len(dims) + 1)]
-    for layer, scores in means[dims].iterrows():
-        marks = ["**" if (layer, dim) == (facts.layer, facts.dim) else "" for dim in dims]
-        cells = ["" if pd.isna(s) else f"{m}{s:.2f}{m}" for m, s in zip(marks, scores, strict=True)]
-        rows.append([str(layer), *cells])
-    tasks = ", ".join(f"`{_code(_shown(str(t)))}`" for t in grid["task"].unique())
-    here = "this cell is not among them"
-    if ((grid["layer"] == facts.layer) & (grid["dim"] == facts.dim)).any():
-        undefined = pd.isna(means.loc[facts.layer, facts.dim])
-        here = "this cell has no score there" if undefined else "this cell in bold"
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([f"Spearman x 100 of the cosine in float32, mean over {tasks}; {here}.", "", *lines])
-
-
-def check_grid_fits(grid: pd.DataFrame, num_layers: int, dim: int) -> None:
-    """Refuse a table that is no grid of this encoder.
-
-    Raises:
-        ValueError: for a missing column, no rows, rows of several models, a cell that the encoder does not have or that
-            a task has twice, or a score that is none.
-    """
-    missing = [c for c in ("task", "layer", "dim", "spearman") if c not in grid]
-    if missing or not len(grid):
-        lack = f"column {missing[0]!r}" if missing else "rows"
-        raise ValueError(f"the grid has no {lack}: give a table that twodmse grid --out wrote")
-    if "model" in grid and grid["model"].nunique() > 1:
-        names = ", ".join(sorted(map(str, grid["model"].unique())))
-        raise ValueError(f"the grid holds several models ({names}): keep the rows of the one that is exported")
-    for column, least, most in (("layer", 0, num_layers), ("dim", 1, dim)):
-        wrong = [value for value in grid[column].unique() if value not in range(least, most + 1)]
-        if wrong:
-            raise ValueError(
-                f"the grid has {column} {wrong[0]}, this encoder {column}s {least}..{most}: another model's?"
-            )
-    for row in grid[grid.duplicated(["task", "layer", "dim"])].itertuples():
-        raise ValueError(f"the grid has layer {row.layer}, dim {row.dim} of {row.task} twice: keep one of the rows")
-    for score in grid["spearman"]:
-        if not isinstance(score, int | float) or abs(score) > 100:
-            raise ValueError(f"the grid has the Spearman {score!r}: it must be a number from -100 to 100")

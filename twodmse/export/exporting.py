@@ -13,12 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 
+from twodmse.checked import as_path
 from twodmse.encoder.encoder import Encoder, quiet_transformers
 from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.storage import write_own_config
-from twodmse.export.cards import CardFacts, check_grid_fits, find_origin, model_card
+from twodmse.export.cards import CardFacts, find_origin, model_card
 from twodmse.export.onnx import MODEL, QUANTISED, check_int8, check_onnx, closing_token, quantise_weights, write_onnx
 from twodmse.export.samples import SAMPLES, TOLERANCE, require_equal, sample_texts
+from twodmse.export.scores import check_grid_fits
 from twodmse.files import atomic_folder
 
 WEIGHTS = {"safetensors": "model.safetensors", "onnx": MODEL}  # format -> its weights file
@@ -79,14 +81,15 @@ def export(
 
     Raises:
         ValueError: for what is no encoder, a cell out of range, an unknown format, a grid of another model, an encoder
-            that cannot be exported, or vectors that differ; nothing is written then.
+            that cannot be exported, what is no path, or vectors that differ; nothing is written then.
         FileExistsError: if ``folder`` holds anything and ``overwrite`` is false, or holds anything but a model, or the
             weights that ``encoder`` was loaded from.
         FileNotFoundError: if a package that ONNX needs is not installed.
     """
+    folder = as_path(folder)
     check_request(encoder, format, int8, grid, all_layers)
     layer, dim = encoder.check_cell(layer, dim)
-    check_export_folder(encoder, Path(folder), overwrite)
+    check_export_folder(encoder, folder, overwrite)
     cosines = None
     with atomic_folder(folder, overwrite) as work:
         small, texts = encoder.submodel(layer, dim), sample_texts(encoder)
@@ -113,7 +116,7 @@ def export(
         )  # fmt: skip
         card = model_card(facts, find_origin(source(encoder)), grid)
         (work / "README.md").write_text(card, encoding="utf-8")
-    return Exported(Path(folder), layer, dim, size, full_size, difference, cosines)
+    return Exported(folder, layer, dim, size, full_size, difference, cosines)
 
 
 def check_request(encoder: Encoder, format: str, int8: bool, grid: pd.DataFrame | None, all_layers: bool) -> None:

@@ -10,8 +10,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.evaluation import SentenceEvaluator
 
 from twodmse.checked import is_whole
+from twodmse.data.tasks import load_tasks
 from twodmse.encoder.reading import check_count
-from twodmse.evaluation.grid import default_dims, load_tasks, pairs_grid
+from twodmse.evaluation.grid import default_dims, pairs_grid
 from twodmse.files import atomic_file
 from twodmse.sentence_transformers.layers import LayerReader
 

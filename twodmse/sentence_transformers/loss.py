@@ -20,6 +20,7 @@ from twodmse.training.arguments import checked_options
 from twodmse.training.distributed import gather_rows, whole_gradient, world_size
 
 BASE = (1.0, 1.0, 1.0), 20.0  # weights of the mix's parts, and the scale, of base losses given by name
+FAR = 2**24  # float32 holds no odd number beyond
 
 
 class CellsLoss(nn.Module):
@@ -111,8 +112,9 @@ class CellsLoss(nn.Module):
             ().
 
         Raises:
-            ValueError: if the loss is not finite, columns and labels do not fit together, or the base loss finds
-                nothing to compare in columns without labels. (A batch whose labels are all the same has a loss of 0.)
+            ValueError: if the loss is not finite, columns and labels do not fit together, labels are so large that
+                float32 tells few of them apart, or the base loss finds nothing to compare in columns without labels.
+                (A batch whose labels are all the same has a loss of 0.)
         """
         terms = self.terms(list(sentence_features), labels)
         loss = torch.stack(list(terms.values())).sum()
@@ -131,7 +133,7 @@ class CellsLoss(nn.Module):
         parts, places = parts_by_length(stack_columns(columns, side), self.chunks, side)
         states = torch.cat([layer_states(self.model, part) for part in parts], dim=1)[:, places]  # (N+1, B, D)
         with torch.autocast(states.device.type, enabled=False):
-            gold = None if labels is None else labels.float()
+            gold = None if labels is None else check_apart(labels)
             vectors = None if self.teacher is None else torch.cat([self.teacher(p) for p in parts])[places]  # (B, E)
             if self.model.training:
                 states = gather_rows(states, len(columns), dim=1)
@@ -140,6 +142,8 @@ class CellsLoss(nn.Module):
             plan, base = self.recipe.plan(self._step_number()), self._base(gold is not None)
             if gold is None and isinstance(base, BaseLoss):
                 base.check_compares("a batch", own, None)
+            if gold is not None and not isinstance(base, BaseLoss):
+                gold = gold.float()
             self.sampled = plan.sampled
             return objective(states, plan, base, len(columns), gold, vectors, own)
 
@@ -182,6 +186,24 @@ class CellsLoss(nn.Module):
             return torch.stack([loss.compute_loss_from_embeddings(embeddings, gold) for embeddings in cut])  # (K,)
 
         return theirs
+
+
+def check_apart(labels: Tensor) -> Tensor:
+    """Labels (b,) as they are, refusing those that float32 has rounded together, such as times of a clock.
+
+    Raises:
+        ValueError: if they are beyond 2^24 and so near each other that fewer than a thousand could be told apart.
+    """
+    if labels.dtype != torch.float32:
+        return labels
+    least, most = labels.min().item(), labels.max().item()
+    size = max(abs(least), abs(most))
+    if size > FAR and most - least < 1000 * 2**-23 * size:
+        raise ValueError(
+            f"labels from {least:.0f} to {most:.0f}: the trainer hands them on in float32, which cannot tell such "
+            "labels apart; subtract their smallest from all of them first"
+        )
+    return labels
 
 
 class _StepOfTrainer(TrainerCallback):

@@ -25,7 +25,7 @@ class Teacher(nn.Module):
     def __init__(self, teacher: SentenceTransformer | str, student: SentenceTransformer) -> None:
         super().__init__()
         if not isinstance(teacher, SentenceTransformer):
-            read = SentenceTransformer(str(resolve(str(teacher))), device=str(student.device))
+            read = SentenceTransformer(str(resolve(teacher)), device=str(student.device))
         else:
             read = copy.deepcopy(student) if teacher is student else teacher
         self.encoder = read.requires_grad_(False)

@@ -19,10 +19,11 @@ from filelock import FileLock, Timeout
 
 from twodmse.config import TrainConfig
 from twodmse.data.sets import distinct, load_pairs, load_texts
+from twodmse.data.tasks import expand
 from twodmse.efficiency.timing import processor
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.compare import cell_draws
-from twodmse.evaluation.grid import RESAMPLES, expand, pairs_grid, resample_counts
+from twodmse.evaluation.grid import RESAMPLES, pairs_grid, resample_counts
 from twodmse.evaluation.records import commit
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.study.plans import StudyPlan, Trial

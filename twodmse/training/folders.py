@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import Field
 
-from twodmse.checked import Count, Sha256, read_json
+from twodmse.checked import Count, Sha256, checked, read_json
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.files import MARK, atomic_file, check_folder, locked, remove
@@ -38,7 +38,6 @@ FREE = (
 
 # What run.json holds: hashes of what a run goes on with besides its settings; that of the order where it has one.
 Facts = dict[Literal["data_sha256", "dims_order_sha256"], Sha256]
-Stopped = dict[Literal["step"], Count]  # what stopped.json holds, which only a run has that a callback ended
 
 
 @contextmanager
@@ -149,8 +148,10 @@ def is_finished(folder: Path) -> bool:
 
 def last_step(folder: Path) -> int:
     """The step whose model a finished run has written: its last, or that after which a callback ended it."""
-    path = folder / STOPPED_FILE
-    return read_json(path, Stopped)["step"] if path.is_file() else TrainConfig.read(folder / CONFIG_FILE).steps
+    path = folder / STOPPED_FILE  # which only a run has that a callback ended
+    if not path.is_file():
+        return TrainConfig.read(folder / CONFIG_FILE).steps
+    return checked(Count, read_json(path, dict[str, Any]).get("step"), f"{path}: step")
 
 
 def write_last_step(folder: Path, step: int, steps: int) -> None:

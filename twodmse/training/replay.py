@@ -8,9 +8,11 @@ from typing import Any
 import pandas as pd
 from tqdm.auto import tqdm
 
+from twodmse.checked import as_path
 from twodmse.config import TrainConfig
+from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
-from twodmse.evaluation.grid import check_grid, load_tasks, pairs_grid
+from twodmse.evaluation.grid import check_grid, pairs_grid
 from twodmse.training.checkpoints import fault
 from twodmse.training.folders import last_step
 from twodmse.training.trainer import CONFIG_FILE
@@ -42,11 +44,12 @@ def replay_grid(
         ValueError: as `sts_grid`, and for a run that was trained from another encoder than its config's backbone; both
             before anything is scored but the backbone is loaded.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     models = models_by_step(folder)
     config = TrainConfig.read(folder / CONFIG_FILE)
     encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
-    trained = Encoder.load(next(iter(models.values())))
+    first = next(iter(models))
+    trained = Encoder.load(models[first])
     if (encoder.num_layers, encoder.backbone.dim) != (trained.num_layers, trained.backbone.dim):
         raise ValueError(
             f"{folder} says that it was trained from {config.backbone!r}, of {encoder.num_layers} layers and "
@@ -55,9 +58,9 @@ def replay_grid(
         )
     layers, dims = check_grid(encoder, layers, dims)
     pairs = load_tasks(tasks)
-    tables = []
-    for step, path in tqdm({0: None, **models}.items(), desc="replay", unit="model"):
-        encoder = encoder if path is None else Encoder.load(path)
+    tables, loaded = [], {0: encoder, first: trained}
+    for step in tqdm(sorted({0, *models}), desc="replay", unit="model"):
+        encoder = loaded.pop(step) if step in loaded else Encoder.load(models[step])
         tables += [pairs_grid(encoder, one, dims, layers, resamples).assign(step=step) for one in pairs]
     table = pd.concat(tables, ignore_index=True)
     return table[["step", *table.columns.drop("step")]]

@@ -13,8 +13,8 @@ from transformers import TrainerCallback
 
 from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet, as_texts, load_texts
+from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
-from twodmse.evaluation.grid import load_tasks
 from twodmse.files import write_table
 from twodmse.names import OWN
 from twodmse.objectives.objective import Base, BaseLoss, by_cell
