@@ -114,7 +114,7 @@ def test_the_loop_of_a_user_gives_the_same_scores(model, scored, clock, monkeypa
 
     states = Encoder.states
     monkeypatch.setattr(bench, "_peer_loop", slow_loop)
-    monkeypatch.setattr(Encoder, "states", lambda self, texts: (tick(clock, 2)(), states(self, texts))[1])
+    monkeypatch.setattr(Encoder, "states", lambda self, texts, **kw: (tick(clock, 2)(), states(self, texts, **kw))[1])
     table = bench_grid(model, [scored], dims=[4, 16, DIM])
     assert len(table) == 1
     row = table.iloc[0]

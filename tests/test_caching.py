@@ -8,10 +8,10 @@ from conftest import settled, tiny_encoder
 
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import RECIPES, Recipe
+from twodmse.training.arguments import set_dropout
 from twodmse.training.batches import Collator
 from twodmse.training.gradcache import cached_step
 from twodmse.training.runs import train_encoder
-from twodmse.training.trainer import set_dropout
 
 
 def gradients(backbone):

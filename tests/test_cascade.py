@@ -210,3 +210,21 @@ def test_a_tokenizer_that_pads_on_the_left_changes_no_vector():
     encoder.tokenizer.padding_side = "left"
     shallow = Cascade(encoder, texts, (1, 8), shortlist=2).shallow_vectors
     np.testing.assert_allclose(shallow, encoder.encode(texts, 1, 8), atol=1e-5)
+
+
+def test_an_index_gives_each_document_once_by_a_whole_number(encoder):
+    index = Cascade(encoder, DOCUMENTS, (1, 8), shortlist=5)
+    for give, message in (
+        (lambda Q, K: np.zeros((len(Q), K), int), "the index gives document 0 twice for one query"),
+        (lambda Q, K: np.tile(np.arange(K, dtype=float), (len(Q), 1)), "of type float64: they must be integers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            index.search(QUERIES, k=3, find=give)
+
+
+def test_token_bytes_are_those_that_are_kept(encoder):
+    head = torch.nn.Linear(DIM, 8, bias=False)
+    narrow = Encoder(encoder.backbone.model, encoder.tokenizer, encoder.layout._replace(dim=8), head)
+    index = Cascade(narrow, DOCUMENTS, (2, 4), shortlist=5)
+    table = cascade_table(narrow, DOCUMENTS, QUERIES, [(2, 4)], [10], k=5)
+    assert table["token_bytes"].tolist() == [sum(tokens.nbytes for tokens in index.tokens)]

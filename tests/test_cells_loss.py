@@ -1,5 +1,6 @@
 """CellsLoss against this package's own trainer, and inside sentence-transformers' trainer, on a small random model."""
 
+import copy
 import json
 
 import pytest
@@ -10,8 +11,9 @@ from torch.testing import assert_close
 
 from twodmse import TrainConfig
 from twodmse.objectives.objective import BaseLoss
-from twodmse.objectives.plan import Cell, Plan
+from twodmse.objectives.plan import TEACHER, Alignment, Cell, Plan
 from twodmse.objectives.recipes import RECIPES, Recipe
+from twodmse.sentence_transformers.teacher import Teacher
 from twodmse.training.batches import DistinctBatches
 from twodmse.training.trainer import CellTrainer
 
@@ -25,7 +27,7 @@ from sentence_transformers.models import Dense  # noqa: E402
 from transformers.models.bert.modeling_bert import BertPooler  # noqa: E402
 
 from twodmse.sentence_transformers import CellsLoss, GridEvaluator, noised_copies  # noqa: E402
-from twodmse.sentence_transformers.layers import LayerReader, layer_states, parts_by_length, preprocess  # noqa: E402
+from twodmse.sentence_transformers.layers import LayerReader, layer_states, parts_by_length, preprocess, stack_columns  # noqa: E402
 
 B = 6
 
@@ -368,3 +370,24 @@ def test_a_model_that_keeps_fewer_dims_is_refused(folder):
 def test_states_refuse_packed_texts(model):
     with pytest.raises(ValueError, match="unpad_inputs"):
         layer_states(model, {"cu_seq_lens_q": torch.tensor([0])})
+
+
+def test_a_teacher_of_another_vocabulary_reads_no_padding(model, triplets):
+    taught = copy.deepcopy(model)
+    taught.max_seq_length = model.max_seq_length - 1  # so that it reads texts instead of tokens
+    teacher = Teacher(taught, model)
+    assert not teacher.reads_tokens
+    long, short = preprocess(model, ["a man runs in the park"]), preprocess(model, ["a dog"])
+    stacked = stack_columns([long, short], "right")
+    stacked["input_ids"][1, short["input_ids"].shape[1] :] = model.tokenizer.convert_tokens_to_ids("cat")
+    assert_close(teacher(stacked)[1], torch.from_numpy(taught.encode(["a dog"]))[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_plan_that_aligns_to_no_teacher_says_so(model, triplets):
+    def plan(draw):
+        return Plan(
+            [Cell(draw.N, draw.D, 1.0, "last")], [Alignment(1, draw.D, TEACHER, 1.0, "scores", 1.0, True, "t")], {}
+        )
+
+    with pytest.raises(ValueError, match="the plan aligns to a frozen teacher, and there is none"):
+        CellsLoss(model, plan)(columns_of(model, [triplets[i] for i in range(B)]))

@@ -10,7 +10,10 @@ import typer
 from conftest import run_app as run
 
 from twodmse.cli import app
+from twodmse.commands import load_plugins
 from twodmse.config import TrainConfig
+from twodmse.names import parse_names
+from twodmse.objectives import recipes
 from twodmse.version import __version__
 
 COMMANDS = typer.main.get_command(app).commands
@@ -208,3 +211,21 @@ def test_what_is_no_plugin_is_named(tmp_path):
     for name in ("absent.part", "absent_package.deep.part"):
         assert f"there is no plugin '{name}'" in run("recipes", "--plugin", name).output
     assert "is a file of another kind" in run("recipes", "--plugin", str(tmp_path / "s.txt")).output
+
+
+def test_plugins_are_found_by_their_path_whatever_their_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "RECIPES", dict(recipes.RECIPES))
+    monkeypatch.chdir(tmp_path)
+    code = "from twodmse import register_recipe\nregister_recipe({!r}, lambda draw: None)\nLOADED = []\n"
+    for path in ("platform.py", "a/mine.py", "b/mine.py"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(code.format(path))
+    load_plugins(["platform.py", "a/mine.py", "b/mine.py", "a/mine.py", "./b/mine.py"])
+    assert {"platform.py", "a/mine.py", "b/mine.py"} <= set(recipes.RECIPES)
+    Path("broken.py").write_text("import nothing_of_that_name")
+    with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
+        load_plugins(["broken.py"])
+
+
+def test_tasks_may_stand_on_lines_of_their_own():
+    assert parse_names('mini-sts,\nstsb\n"a, b.csv" , ') == ["mini-sts", "stsb", "a, b.csv"]

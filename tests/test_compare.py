@@ -79,7 +79,7 @@ def test_a_model_does_not_differ_from_itself_and_differs_from_its_opposite(sets,
     pairs = SETS["one"]
     monkeypatch.setattr("twodmse.evaluation.grid.cell_cosines", lambda sign, *_: sign * rankdata(pairs.gold)[:, None])
     for model in models:
-        monkeypatch.setattr(model, "states", lambda _, model=model: [cosine[id(model)]] * 2)
+        monkeypatch.setattr(model, "states", lambda _, layers, model=model: [cosine[id(model)]])
     apart = compare_models(*models, ["one"], dims=[DIM], layers=[1], resamples=100)
     assert apart["difference"].tolist() == pytest.approx([-200, -200])
     assert apart["p"].tolist() == pytest.approx([2 / 101] * 2)
@@ -146,14 +146,14 @@ def test_what_is_not_defined_is_said(tmp_path):
 def test_bad_comparisons_are_refused_before_anything_is_encoded(monkeypatch, settings, message):
     first, second = tiny_encoder(), tiny_encoder().submodel(layer=2, dim=16)
     for model in (first, second):
-        monkeypatch.setattr(model, "states", lambda *_: pytest.fail("encoded before checking"))
+        monkeypatch.setattr(model, "states", lambda *_, **__: pytest.fail("encoded before checking"))
     with pytest.raises(ValueError, match=message):
         compare_models(first, second, **settings)
 
 
 def test_scores_that_are_all_the_same_are_refused_before_anything_is_encoded(monkeypatch):
     even = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "score": [1, 1]}
-    monkeypatch.setattr(Encoder, "states", lambda *_: pytest.fail("encoded before checking"))
+    monkeypatch.setattr(Encoder, "states", lambda *_, **__: pytest.fail("encoded before checking"))
     with pytest.raises(ValueError, match="its 2 scores are all 1"):
         compare_models(tiny_encoder(), tiny_encoder("mpnet"), ["mini-sts", even], resamples=100)
 
@@ -463,7 +463,9 @@ def test_grid_save_puts_the_grid_beside_the_model(saved):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(args, words, saved, monkeypatch):
-    monkeypatch.setattr("twodmse.encoder.encoder.Encoder.states", lambda *_: pytest.fail("encoded before checking"))
+    monkeypatch.setattr(
+        "twodmse.encoder.encoder.Encoder.states", lambda *_, **__: pytest.fail("encoded before checking")
+    )
     result = run(*[{"A": saved[0], "B": saved[1]}.get(a, a) for a in args])
     assert result.exit_code == 1, result.output
     message = result.stderr.strip()

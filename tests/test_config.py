@@ -162,3 +162,15 @@ def test_a_damaged_config_is_refused_by_file(tmp_path, content, message):
     with pytest.raises(ValueError, match=message) as caught:
         TrainConfig.read(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cache_chunk": 16, "chunks": 9}, "chunks is 9: cache_chunk says how many texts a chunk has"),
+        ({"loss": "own:mine", "scale": 5.0}, "scale is 5.0: loss 'own:mine' does not use it"),
+    ],
+)
+def test_settings_that_another_one_stands_in_for_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**settings)

@@ -231,3 +231,11 @@ def test_triplets_as_labelled_pairs(triplets, monkeypatch):
     pairs = load_pairs("all-nli-labelled")
     assert pairs.columns == (anchors * 2, positives + negatives)
     assert pairs.gold.tolist() == [1.0] * 32 + [0.0] * 32
+
+
+@pytest.mark.parametrize("columns", [1, 4])
+def test_a_set_has_two_columns_or_three(columns):
+    with pytest.raises(ValueError, match=f"own has {columns} columns of texts: give 2, or 3 without scores"):
+        TextSet("own", (("a", "b"),) * columns)
+    with pytest.raises(ValueError, match="own has 3 columns of texts: give 2, or 3 without scores"):
+        TextSet("own", (("a", "b"),) * 3, np.array([1.0, 2.0]))

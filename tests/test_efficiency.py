@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import itertools
 import math
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_plots
+import torch
 from conftest import LAYERS, run_app, sentences, tiny_encoder
 from matplotlib import pyplot as plt
 from scipy.stats import spearmanr
@@ -17,9 +19,18 @@ from scipy.stats import spearmanr
 from twodmse import Encoder, plots
 from twodmse.efficiency import costs as efficiency
 from twodmse.efficiency import timing as measure
-from twodmse.efficiency.costs import best_cell, cell_costs, dim_costs, layer_costs, pareto_front, quantised_grid
+from twodmse.efficiency.costs import (
+    best_cell,
+    cell_costs,
+    cut_view,
+    dim_costs,
+    layer_costs,
+    pareto_front,
+    quantised_grid,
+)
 from twodmse.efficiency.timing import half_range, peak_memory, take_turns
 from twodmse.encoder.encoder import normalise
+from twodmse.evaluation.grid import sts_grid
 from twodmse.evaluation.quantise import precision_scores, quantise, vector_bytes
 
 matplotlib.use("Agg")
@@ -447,3 +458,16 @@ def test_scores_that_are_all_one_have_no_best_cell(encoder):
     rows = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "score": [3, 3]}
     with pytest.raises(ValueError, match="spearman is not defined"):
         quantised_grid(encoder, [rows])
+
+
+def test_a_view_computes_as_the_encoder_that_it_is_of(tmp_path):
+    encoder = Encoder.load(tiny_encoder().save(tmp_path / "model"), dtype=torch.float32)
+    assert cut_view(encoder, 2).dtype == torch.float32
+
+
+def test_a_least_spearman_of_another_metric_is_refused(encoder, pairs):
+    labelled = dataclasses.replace(pairs, gold=(pairs.gold > np.median(pairs.gold)).astype(float))
+    grid, costs = sts_grid(encoder, [labelled], [8], metric="auc"), layer_costs(encoder, sentences(4), rounds=1)
+    assert best_cell(grid, costs).spearman > 0
+    with pytest.raises(ValueError, match="min_spearman is 60, and the grid holds auc: give a grid of Spearman"):
+        best_cell(grid, costs, min_spearman=60)

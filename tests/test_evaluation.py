@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import DIM, LAYERS
+from conftest import DIM, LAYERS, tiny_encoder
 from scipy.stats import rankdata, spearmanr
 
 from twodmse.data.sets import load_pairs
@@ -29,6 +29,8 @@ def test_a_file_is_one_task_by_whatever_way_it_is_named_and_goes_by_the_first(tm
     assert [texts.name for texts in load_tasks(["./own.csv", "own.csv", Path("own.csv")])] == ["./own.csv"]
     with pytest.raises(ValueError, match=r"two tasks have the same name, \./own\.csv"):
         load_tasks(["own.csv", load_pairs("./own.csv")])
+    with pytest.raises(ValueError, match=r"two tasks have the same name, own\.csv"):
+        load_tasks([load_pairs("./own.csv"), "own.csv"])
     in_memory = dataclasses.replace(load_pairs("own.csv"), name="paper")
     assert load_tasks([in_memory]) == [in_memory]  # no name of sets of ours: its owner calls it so
     with pytest.raises(ValueError, match="no tasks given"):
@@ -135,3 +137,20 @@ def test_tasks_in_memory_are_scored_like_those_of_a_file(encoder, pairs, tmp_pat
         sts_grid(encoder, [pairs, pairs])
     with pytest.raises(ValueError, match="task 1 has no scores"):
         sts_grid(encoder, [table[["sentence1", "sentence2"]].set_axis(["anchor", "positive"], axis=1)])
+
+
+def test_only_the_layers_that_are_asked_for_are_computed(encoder, pairs, monkeypatch):
+    whole = sts_grid(encoder, [pairs], [8], resamples=0).set_index("layer")["spearman"]
+    read, real = [], type(encoder).states
+    monkeypatch.setattr(type(encoder), "states", lambda *a, **kw: read.append(kw["layers"]) or real(*a, **kw))
+    some = sts_grid(encoder, [pairs], [8], layers=[3, 1], resamples=0).set_index("layer")["spearman"]
+    assert read == [[1, 3]]
+    assert some.to_dict() == pytest.approx(whole[[1, 3]].to_dict())
+
+
+def test_a_cell_of_one_cosine_has_no_spearman_and_an_area_of_a_half(pairs):
+    encoder = tiny_encoder(pooling="cls")
+    labelled = dataclasses.replace(pairs, gold=(pairs.gold > np.median(pairs.gold)).astype(float))
+    assert sts_grid(encoder, [labelled], [8], layers=[0])["spearman"].isna().all()
+    area = sts_grid(encoder, [labelled], [8], layers=[0], metric="auc")
+    assert area[["spearman", "low", "high"]].to_numpy().tolist() == [[50, 50, 50]]

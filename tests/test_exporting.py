@@ -1,6 +1,7 @@
 import functools
 import json
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import onnx
@@ -177,7 +178,7 @@ def test_a_folder_that_differs_is_refused_and_leaves_the_old_one(encoder, tmp_pa
     monkeypatch.setattr(Encoder, "write", forgetful)
     with pytest.raises(ValueError, match="sets 'pooling' to 'mean', the files beside it to 'cls'"):
         export(encoder, tmp_path / "cell", 3, 8, overwrite=True)
-    monkeypatch.setattr(Encoder, "load", lambda _: encoder.submodel(3, 8))
+    monkeypatch.setattr(Encoder, "load", lambda _, **__: encoder.submodel(3, 8))
     with pytest.raises(ValueError, match=r"^sentence-transformers gives other vectors .* above 1e-05, for the text '"):
         export(encoder, tmp_path / "cell", 3, 8, overwrite=True)
     assert {p: p.read_bytes() for p in (tmp_path / "cell").rglob("*") if p.is_file()} == before
@@ -557,3 +558,37 @@ def test_a_saved_encoder_cuts_long_texts_on_the_same_side(tmp_path):
     np.testing.assert_allclose(again.encode(texts), encoder.encode(texts), atol=1e-5)
     encoder.tokenizer.truncation_side = "right"
     assert np.abs(again.encode(texts) - encoder.encode(texts)).max() > 1e-3, "these texts do not tell the sides apart"
+
+
+@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+def test_an_encoder_that_computes_in_half_precision_is_exported_in_float32(form, tmp_path, monkeypatch):
+    def half(encoder):  # as on an accelerator
+        return nullcontext() if encoder.dtype is not None else torch.autocast("cpu", torch.bfloat16)
+
+    monkeypatch.setattr("twodmse.encoder.reading._precision", half)
+    encoder = tiny_encoder()
+    assert (
+        abs(
+            encoder.encode(["a dog"])
+            - Encoder.load(encoder.save(tmp_path / "whole"), dtype=torch.float32).encode(["a dog"])
+        ).max()
+        > 1e-4
+    )
+    assert export(encoder, tmp_path / "cell", 3, 8, form).difference < 1e-5
+    assert encoder.dtype is None
+
+
+def test_a_grid_of_another_metric_is_no_grid_for_a_card(encoder, tmp_path):
+    with pytest.raises(ValueError, match="the grid holds auc: a card shows Spearman"):
+        export(encoder, tmp_path / "cell", 2, 8, grid=grid_of().assign(metric="auc"))
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"), [("hub:me/all-nli", "hub:me/all-nli"), ("/home/me/own.csv", "own.csv"), ("all-nli", "all-nli")]
+)
+def test_a_card_names_the_backbone_without_its_revision_and_the_data(data, shown, tmp_path):
+    config = {"recipe": "full", "data": data, "steps": 3, "backbone": "owner/name@v1"}
+    (tmp_path / "train_config.json").write_text(json.dumps(config))
+    origin = find_origin(str(tmp_path))
+    assert (origin.backbone, origin.on_hub) == ("owner/name", True)
+    assert origin.trained == (f"recipe `full` on `{shown}`, 3 steps",)

@@ -69,6 +69,7 @@ def test_command_writes_a_site_that_needs_nothing_from_outside(tmp_path, fake_ru
     assert not re.search(r"https?:|@import|url\(|<link", page)
     assert str(tmp_path) not in page
     assert '"name": "mine"' in page
+    assert page.count('"max_length": 32, "closing": 3') == 2  # each model's own
     assert sorted(path.name for path in (tmp_path / "site/runtime").iterdir()) == [
         "ort-wasm-simd-threaded.asyncify.mjs", "ort-wasm-simd-threaded.asyncify.wasm", "transformers.min.js",
     ]  # fmt: skip

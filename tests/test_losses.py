@@ -9,6 +9,7 @@ from scipy.stats import pearsonr
 from torch.testing import assert_close
 
 from twodmse.objectives import losses
+from twodmse.objectives.objective import BaseLoss
 
 torch.manual_seed(0)
 X, Y = torch.randn(5, 12), torch.randn(7, 12)
@@ -158,3 +159,19 @@ def test_large_batches_are_worked_on_in_blocks(monkeypatch):
     assert sorted(calls) == sorted(2 * [4, 4, 2] + 2 * 10 * [3])  # once forward, once more in the backward pass
     expected = losses.contrastive(losses.cosines(texts[:10, :2], texts[10:, :2]))
     assert plain[0][0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"contrastive": 0}, "contrastive, cosent and angle are all 0"),
+        ({"contrastive": -1.0}, "contrastive is -1.0: it must be a number of 0 or more"),
+        ({"scale": -20}, "scale is -20: it must be a number above 0"),
+        ({"angle": 1.0, "angle_scale": 0}, "angle_scale is 0: it must be a number above 0"),
+        ({"cosent": float("nan")}, "cosent is nan: it must be a number of 0 or more"),
+        ({"hard": "1"}, "hard is '1': it must be a number of 0 or more"),
+    ],
+)
+def test_base_losses_that_train_nothing_or_backwards_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        BaseLoss(**settings)

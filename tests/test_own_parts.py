@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -217,6 +218,39 @@ def test_evaluation_scores_cells_and_keeps_the_best(triplets, pairs, tmp_path, m
     plain = train_encoder(tiny_encoder(), triplets, config(tmp_path / "plain", lr=0.01))
     assert torch.equal(weights(plain.encoder), weights(run.encoder))  # looking changes nothing
     pd.testing.assert_frame_equal(plain.history, run.history)
+
+
+def test_a_resumed_run_that_is_measured_otherwise_begins_its_best_anew(triplets, tmp_path, monkeypatch):
+    scores = iter([90.0, 30.0, 40.0])
+    settings = {"evaluator": lambda encoder: dict.fromkeys(("a", "b"), next(scores))}
+    with monkeypatch.context() as patch:
+        patch.setattr("test_training.train_encoder", partial(train_encoder, **settings))
+        interrupted(triplets, tmp_path / "cut", 3, monkeypatch, eval_every=2, eval_metric="a")
+    before = (tmp_path / "cut" / "best" / "model.safetensors").read_bytes()
+    again = config(tmp_path / "cut", eval_every=2, eval_metric="b")
+    resumed = train_encoder(tiny_encoder(), triplets, again, resume=True, **settings)
+    assert resumed.evaluations["b"].tolist() == [90.0, 30.0, 40.0]
+    best = (tmp_path / "cut" / "best" / "model.safetensors").read_bytes()
+    assert best != before
+    assert best == (tmp_path / "cut" / "model" / "model.safetensors").read_bytes()  # the last was the best by b
+
+
+def test_what_an_evaluation_would_not_look_at_or_find_is_refused_before_the_run(triplets, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("twodmse.data.tasks.load_pairs", lambda name: pairs)
+    own = {"evaluator": lambda encoder: {"spearman": 1.0}}
+    for settings, given, message in (
+        ({"eval_cells": [[1, 8]]}, own, "eval_cells is ((1, 8),), and the evaluator given does not look at it"),
+        ({"eval_data": "nowhere"}, own, "eval_data is 'nowhere', and the evaluator given does not look at it"),
+        (
+            {"eval_metric": "spearman_9_9"},
+            {},
+            "unknown eval_metric 'spearman_9_9': choose one of spearman, spearman_1_8",
+        ),
+        ({"eval_metric": "spearman_1_8", "eval_cells": [[2, 8]]}, {}, "choose one of spearman, spearman_2_8"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=2, **settings), **given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_resumed_run_keeps_the_best_of_before(triplets, tmp_path, monkeypatch):

@@ -511,3 +511,9 @@ def test_models_whose_paths_end_alike_are_both_drawn(encoder, pairs, triplets):
     assert [ax.get_title() for ax in drawn["cka"]] == ["first" + end, "second" + end]
     assert len(drawn["kl_to_last"][0].lines) == 2
     assert set(drawn) == set(PICTURES)
+
+
+def test_outliers_of_layers_without_any_order_have_no_number():
+    states = np.random.default_rng(0).uniform(1, 2, (3, 12, 2)).astype(np.float32)  # less one, cosines are all 1
+    table = probes.outliers(states, LEFT, RIGHT, GOLD)
+    assert table[["coordinate", "spearman_without", "change"]].isna().all(axis=None)

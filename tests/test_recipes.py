@@ -2,8 +2,10 @@ from collections import Counter
 
 import pytest
 
+from twodmse.objectives import recipes
 from twodmse.objectives.plan import TEACHER, Cell, Plan
 from twodmse.objectives.recipes import RECIPES, Recipe, doubling, register_recipe
+from twodmse.objectives.summary import describe
 
 N, D = 12, 768
 
@@ -171,3 +173,36 @@ def test_a_new_recipe_is_registered_once(monkeypatch):
 def test_bad_recipes_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         Recipe(**{"name": "2dmse", "num_layers": N, "dim": D} | options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("starbucks", {"dims": (8,)}, "unknown option of recipe 'starbucks' 'dims'"),
+        ("full", {"dims": (4,)}, "unknown option of recipe 'full' 'dims'"),
+        ("2dmse", {"noise": 0.5}, "unknown option of recipe '2dmse' 'noise'"),
+        ("2dmse", {"alignment": False, "temperature": 0.5}, "temperature is 0.5: without alignment it has no effect"),
+        ("2dmse", {"matryoshka": False, "dims": (4,)}, r"dims is \(4,\): without matryoshka it has no effect"),
+    ],
+)
+def test_options_without_effect_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(name, 4, 32, **options)
+
+
+@pytest.mark.parametrize("name", ["", " ", "own:mine", "grid+teacher", 3])
+def test_names_that_recipes_cannot_have_are_refused(name):
+    with pytest.raises(ValueError, match="a recipe cannot be called"):
+        register_recipe(name, lambda draw: None)
+
+
+def test_tables_take_every_plan_that_can_be_trained(monkeypatch):
+    monkeypatch.setattr(recipes, "RECIPES", dict(recipes.RECIPES))
+
+    def one(draw):
+        """A drawn layer, not in a list."""
+        layer = draw.layer()
+        return Plan(Cell(layer, 8, 1.0, "drawn"), [], {"layer": layer})
+
+    register_recipe("one", one)
+    assert describe(Recipe("one", 4, 32))["layers"] == "1..3"

@@ -88,3 +88,13 @@ def test_a_run_from_another_encoder_than_its_config_names_is_refused(made, tmp_p
 def test_wrong_cells_are_refused_before_anything_is_scored(made):
     with pytest.raises(ValueError, match="dim 33 is out of range"):
         replay_grid(made / "run", [str(made / "scored.csv")], dims=[DIM + 1])
+
+
+def test_step_0_has_the_coordinates_in_the_order_of_the_run(made, tmp_path):
+    settings = TrainConfig.read(made / "run" / "train_config.json").to_dict()
+    config = TrainConfig(**settings | {"out": str(tmp_path / "run"), "order_dims": True, "lr": 1e-12, "steps": 2})
+    train_encoder(Encoder.load(made / "backbone"), load_texts(config.data), config)
+    grid = replay_grid(tmp_path / "run", [str(made / "scored.csv")], dims=[4]).set_index(["step", "layer"])["spearman"]
+    np.testing.assert_allclose(grid[0], grid[2], atol=0.1)
+    plain = replay_grid(made / "run", [str(made / "scored.csv")], dims=[4]).set_index(["step", "layer"])["spearman"]
+    assert abs(plain[0] - grid[0]).max() > 1

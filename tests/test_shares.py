@@ -91,3 +91,13 @@ def test_texts_of_one_vector_have_no_map(encoder):
         reference_map(states)
     with pytest.raises(ValueError, match="at least one layer and 3 texts"):
         reference_map(states[:, :2])
+
+
+def test_token_vectors_are_those_of_an_encoder_at_rest(encoder):
+    for module in encoder.backbone.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    encoder.backbone.train()
+    first, second = token_vectors(encoder, "a man runs"), token_vectors(encoder, "a man runs")
+    assert (first.layers[4] == second.layers[4]).all()
+    assert encoder.backbone.training

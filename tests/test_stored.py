@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from conftest import run_app, sentences, tiny_encoder
 
+from twodmse import Encoder
 from twodmse.commands.encode import texts_of
 from twodmse.encoder import stored
 from twodmse.encoder.stored import encode_to
@@ -109,3 +110,24 @@ def test_the_command_reads_lines_and_columns(tmp_path):
     run = run_app("encode", tmp_path / "m", tmp_path / "t.csv", "--out", tmp_path / "x.npy")
     assert run.exit_code == 1
     assert "--column one of id, body" in run.output
+
+
+def test_a_job_stopped_for_its_memory_goes_on_in_smaller_batches(tmp_path, monkeypatch):
+    encoder, texts, out = tiny_encoder(), sentences(20), tmp_path / "vectors.npy"
+    monkeypatch.setattr(stored, "PART", 8)
+    real, sizes = Encoder.encode, []
+
+    def fails_late(self, some, *args, **options):
+        if isinstance(some, list) and len(sizes) == 1:
+            raise MemoryError
+        found = real(self, some, *args, **options)
+        sizes.extend([len(some)] if isinstance(some, list) else [])
+        return found
+
+    monkeypatch.setattr(Encoder, "encode", fails_late)
+    with pytest.raises(MemoryError):
+        stored.encode_to(encoder, texts, out, batch_size=8)
+    sizes.append(0)
+    stored.encode_to(encoder, texts, out, batch_size=4)
+    assert sizes == [8, 0, 8, 4]  # 8 of the 20 were done
+    np.testing.assert_allclose(np.load(out), real(encoder, texts), atol=1e-6)

@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import LAYERS, tiny_encoder
+from conftest import LAYERS, tiny_encoder, tiny_tokenizer
+from transformers import AutoConfig, AutoModel, T5EncoderModel
 
 from twodmse import Encoder, TrainConfig
+from twodmse.encoder.storage import Layout
 from twodmse.training import arguments, trainer
 from twodmse.training import runs as training
+from twodmse.training.arguments import check_still, set_dropout
 from twodmse.training.batches import noised_copies
 from twodmse.training.checkpoints import fault, last_complete
 from twodmse.training.runs import train_encoder
@@ -108,7 +111,7 @@ def test_the_run_folder_holds_the_model_its_config_and_the_history(triplets, tmp
     run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"))
     loaded = Encoder.load(run.folder / "model")
     np.testing.assert_allclose(loaded.encode(["a man runs"]), run.encoder.encode(["a man runs"]), atol=1e-6)
-    assert TrainConfig.read(run.folder / "model" / "train_config.json") == config(tmp_path / "run")
+    assert TrainConfig.read(run.folder / "model" / "train_config.json") == config(tmp_path / "run", max_length=32)
     stored = pd.read_csv(run.folder / "history.csv")
     assert list(stored.columns[:6]) == ["step", "loss", "lr", "grad_norm", "layer", "dim"]
     assert {"last_full", "last_cut", "shallow_full", "shallow_cut", "alignment"} <= set(stored.columns)
@@ -280,3 +283,42 @@ def test_noise_needs_words_in_the_vocabulary(triplets, tmp_path, monkeypatch):
 def test_noise_is_a_share_of_the_words_of_a_list(texts, share):
     with pytest.raises(ValueError, match="give a list of texts, and a share of their words from 0 to 1"):
         noised_copies(texts, tiny_encoder(), share)
+
+
+def test_an_encoder_that_does_not_read_as_the_config_says_is_refused_and_its_length_stored(triplets, tmp_path):
+    with pytest.raises(ValueError, match="pooling is 'cls', and the encoder pools by 'mean'"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", pooling="cls"))
+    with pytest.raises(ValueError, match="max_length is 5, and the encoder reads 32 tokens"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", max_length=5))
+    assert not (tmp_path / "run").exists()
+    settings = {"pooling": "mean", "max_length": 32, "steps": 1, "log_every": 1}
+    run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", **settings))
+    assert TrainConfig.read(run.folder / "train_config.json").max_length == 32
+
+
+@pytest.mark.parametrize("kind", ["t5", "opt", "modernbert", "xglm", "bert"])
+def test_every_dropout_is_set_and_no_layer_is_left_out(kind):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "pad_token_id": 0, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+    own = {
+        "t5": {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4, "dropout_rate": 0.3},
+        "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.3, "attention_dropout": 0.3, "layerdrop": 0.9},
+        "modernbert": {"intermediate_size": 48, "attention_dropout": 0.3, "mlp_dropout": 0.3, "cls_token_id": 2},
+        "xglm": {"d_model": 32, "ffn_dim": 48, "num_layers": 3, "attention_heads": 4, "dropout": 0.3, "layerdrop": 0.9},
+        "bert": {"intermediate_size": 48, "hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3},
+    }
+    settings = AutoConfig.for_model(kind, **({} if kind in ("t5", "xglm") else sizes), **own[kind])
+    if kind in ("t5", "xglm"):
+        settings.vocab_size, settings.pad_token_id = 40, 0
+    model = T5EncoderModel(settings) if kind == "t5" else AutoModel.from_config(settings)
+    encoder = Encoder(model, tiny_tokenizer(), Layout(max_length=16))
+    with pytest.raises((ValueError, RuntimeError)):
+        check_still(encoder)
+    set_dropout(encoder.backbone, 0.0)
+    check_still(encoder)
+    set_dropout(encoder.backbone, 0.5)
+    with pytest.raises(ValueError, match="still drops at random in a place that is not known: leave it out"):
+        check_still(encoder)
+    set_dropout(encoder.backbone, None)
+    encoder.backbone.train()
+    assert encoder.encode(["a man runs"], layer=2).tolist() == encoder.encode(["a man runs"], layer=2).tolist()

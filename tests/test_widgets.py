@@ -718,3 +718,11 @@ def test_a_step_of_a_film_takes_time(tmp_path, seconds):
     with pytest.raises(ValueError, match=r"seconds is .*: a step must stay for a time above 0"):
         Replay(GRIDS, HISTORY).save(tmp_path / "replay.gif", seconds=seconds)
     assert not any(tmp_path.iterdir())
+
+
+def test_scores_below_0_lie_inside_the_scatter():
+    assert drawing.gold_axis(np.array([0.0, 4.2])) == (0, 5)
+    assert drawing.gold_axis(np.array([-0.5, 0.9])) == (-1, 1)
+    page = drawing.scatter(np.array([-0.5, 0.9]), np.array([0.1, 0.2]), "label")
+    assert "gold score (-1 to 1)" in page
+    assert all(46 <= int(x) <= 446 for x in re.findall(r"M(-?\d+) -?\d+h0", page))

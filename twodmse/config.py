@@ -244,7 +244,8 @@ class TrainConfig:
         return config
 
 
-OF_LOSSES = {"mix": ["mix"], "hard_weight": ["mix"], "angle_scale": ["mix", "angle"]}  # the base losses that use them
+# The base losses that use a setting.
+OF_LOSSES = {"scale": [*BASE_LOSSES], "mix": ["mix"], "hard_weight": ["mix"], "angle_scale": ["mix", "angle"]}
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
@@ -277,6 +278,8 @@ def without_effect(values: Mapping[str, Any]) -> dict[str, str]:
     for setting, losses in OF_LOSSES.items():
         if values["loss"] not in losses and not is_default(setting, values[setting]):
             found[setting] = f"loss {values['loss']!r} does not use it"
+    if values["cache_chunk"] and not is_default("chunks", values["chunks"]):
+        found["chunks"] = "cache_chunk says how many texts a chunk has"
     if name.startswith(OWN):  # it may look at any option
         return found
     spec = spec_of(name)

@@ -20,7 +20,7 @@ def parse_names(text: str) -> list[str]:
     """``mini-sts, stsb`` as a list of names, each once; one that has a comma itself stands in double quotes."""
     if os.path.isfile(text):
         return [text]
-    parts = next(csv.reader([text], skipinitialspace=True), [])
+    parts = (part for line in csv.reader(text.splitlines(), skipinitialspace=True) for part in line)
     return list(dict.fromkeys(name.strip() for name in parts if name.strip()))
 
 

@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -134,15 +136,33 @@ def load_plugins(names: list[str] | None) -> None:
     """
     for name in names or []:
         path = Path(name)
-        folder, module = (path.parent, path.stem) if path.suffix == ".py" else (Path(), name)
-        if path.suffix != ".py" and path.is_file():
+        is_code = path.suffix == ".py"
+        if not is_code and path.is_file():
             raise ValueError(f"the plugin {name!r} is a file of another kind: give a module, or the path of a .py file")
-        sys.path.insert(0, str(folder.resolve()))
+        missing = f"there is no plugin {name!r}: give a module, or the path of a .py file"
+        if is_code and not path.is_file():
+            raise ValueError(missing)
+        sys.path.insert(0, str((path.parent if is_code else Path()).resolve()))
         try:
-            importlib.import_module(module)
+            import_file(path) if is_code else importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if not f"{module}.".startswith(f"{error.name}."):
+            if is_code or not f"{name}.".startswith(f"{error.name}."):
                 raise
-            raise ValueError(f"there is no plugin {name!r}: give a module, or the path of a .py file") from error
+            raise ValueError(missing) from error
         finally:
             sys.path.pop(0)
+
+
+def import_file(path: Path) -> None:
+    """Import a .py file by its path, once, whatever other modules have its name."""
+    place = str(path.resolve())
+    if any(getattr(module, "__file__", None) == place for module in list(sys.modules.values())):
+        return
+    loader = SourceFileLoader(place, place)
+    spec = cast(ModuleSpec, spec_from_file_location(place, place, loader=loader))
+    sys.modules[place] = module_from_spec(spec)
+    try:
+        loader.exec_module(sys.modules[place])
+    except BaseException:
+        del sys.modules[place]
+        raise

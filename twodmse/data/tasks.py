@@ -8,6 +8,7 @@ from typing import Any
 from twodmse.data.memory import is_rows
 from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, load_pairs, scored
 
+TWICE = "two tasks have the same name, {}: rename one of them"
 NONE_GIVEN = "no tasks given: name at least one, for example mini-sts"
 
 
@@ -22,11 +23,12 @@ def load_tasks(tasks: Sequence[Any]) -> list[TextSet]:
     for number, task in enumerate(tasks, 1):
         if isinstance(task, str | Path):
             for name in expand([str(task)]):
-                known.setdefault(place(name), name)
+                if isinstance(known.setdefault(place(name), name), TextSet):
+                    raise ValueError(TWICE.format(name))
         else:
             texts = scored(as_texts(task, f"task {number}"))
             if place(texts.name) in known:
-                raise ValueError(f"two tasks have the same name, {texts.name}: rename one of them")
+                raise ValueError(TWICE.format(texts.name))
             known[place(texts.name)] = texts
     if not known:
         raise ValueError(NONE_GIVEN)

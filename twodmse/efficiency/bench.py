@@ -20,8 +20,8 @@ from twodmse.evaluation.grid import check_grid, default_dims, pairs_grid
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.recipes import Recipe
 from twodmse.objectives.summary import WITH_TEACHER, named, names
+from twodmse.training.arguments import choose_attention, set_dropout, wants_bf16
 from twodmse.training.batches import Collator, DistinctBatches
-from twodmse.training.trainer import choose_attention, set_dropout, wants_bf16
 
 PEER = "sentence-transformers"
 Step = Callable[[int, list[int]], None]

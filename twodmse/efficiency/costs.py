@@ -18,6 +18,7 @@ from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.reading import as_texts, check_count
 from twodmse.evaluation.grid import check_grid, gold_ranks, rank_scores
 from twodmse.evaluation.quantise import VECTOR_PRECISIONS, precision_scores, vector_bytes
+from twodmse.evaluation.records import other_metrics
 
 
 class CellCost(NamedTuple):
@@ -90,7 +91,9 @@ def bundled_texts() -> list[str]:
 
 def cut_view(encoder: Encoder, layer: int) -> Encoder:
     """An encoder of the first ``layer`` layers that shares its weights with ``encoder``: no copy to time or to hold."""
-    return Encoder(encoder.backbone.cut(layer).model, encoder.tokenizer, encoder.layout, encoder.backbone.head)
+    view = Encoder(encoder.backbone.cut(layer).model, encoder.tokenizer, encoder.layout, encoder.backbone.head)
+    view.dtype = encoder.dtype
+    return view
 
 
 def saved_bytes(encoder: Encoder) -> int:
@@ -145,12 +148,12 @@ def quantised_grid(
     golds = {pairs.name: gold_ranks(pairs) for pairs in sets}
     for pairs in sets:
         texts, left, right = distinct(pairs)
-        states = encoder.states(texts)  # (N+1, n, D)
+        states = encoder.states(texts, layers=layers)  # (L, n, D)
         gold = golds[pairs.name]  # (P,)
-        for layer in layers:
+        for layer, vectors in zip(layers, states, strict=True):
             values = {}
             for precision in VECTOR_PRECISIONS:
-                scores = precision_scores(states[layer], left, right, dims, precision)  # (P, K)
+                scores = precision_scores(vectors, left, right, dims, precision)  # (P, K)
                 values[precision] = rank_scores(scores, gold)  # (K,)
             rows += [
                 (pairs.name, layer, dim, precision, vector_bytes(dim, precision), values[precision][k])
@@ -233,9 +236,12 @@ def best_cell(
         min_spearman: times 100.
 
     Raises:
-        ValueError: if no cell is within the limits; it says which limit leaves none, and what comes nearest.
+        ValueError: if no cell is within the limits; it says which limit leaves none, and what comes nearest. Also for
+            ``min_spearman`` on a grid of another metric.
     """
     check_limits(max_ms, max_bytes, min_spearman)
+    if min_spearman is not None and (others := other_metrics(grid)):
+        raise ValueError(f"min_spearman is {min_spearman:g}, and the grid holds {others}: give a grid of Spearman")
     left = cell_costs(grid, costs).dropna(subset="spearman")
     within = []
     for name, limit, column in (("max_ms", max_ms, "ms"), ("max_bytes", max_bytes, "bytes")):

@@ -47,8 +47,8 @@ def take_turns(
         for name in names[start:] + names[:start]:
             begin = time.perf_counter()
             contenders[name](number)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
             taken[name] = time.perf_counter() - begin
         seconds.append(taken)
     return pd.DataFrame(seconds[warm:], columns=names)

@@ -1,12 +1,12 @@
 """Texts read by an encoder: looked at, put after a prompt, padded in batches, and handed over as states."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from twodmse.checked import is_whole
@@ -128,7 +128,6 @@ def read_layers(
     places = None if len(distinct) == len(texts) else _places(distinct, texts)
     show = len(distinct) >= PROGRESS_FROM if progress is None else progress
     whole = encoder.backbone
-    backbone = whole if layers[-1] == whole.num_layers else whole.cut(max(1, layers[-1]))
     unpooled = 0 if encoder.layout.include_prompt or not prompt else _length_of(encoder, prompt)
 
     def tokenise(some: list[str]) -> list[list[int]]:
@@ -138,26 +137,32 @@ def read_layers(
                 raise ValueError(f"no token of {text[:40]!r} is left to pool after the prompt: give a shorter prompt")
         return found
 
-    was_training = whole.training
-    whole.eval()
+    bar = tqdm(total=len(distinct), desc="encode", unit="text", disable=not show)
+    with bar, torch.inference_mode(), evaluating(whole):  # before the cut, whose own modules keep the mode of the whole
+        backbone = whole if layers[-1] == whole.num_layers else whole.cut(max(1, layers[-1]))
+        for rows, ids in in_batches(distinct, tokenise, batch_size):
+            with _precision(encoder):
+                states = backbone([encoder.batch(ids, unpooled)], layers).cpu().numpy()  # (L, b, D)
+            where = np.array(rows)
+            if places is not None:
+                states = states.repeat([len(places[row]) for row in rows], axis=1)
+                where = np.concatenate([places[row] for row in rows])
+            if not np.isfinite(states).all():
+                row = where[~np.isfinite(states).all(axis=(0, 2))][0]
+                raise ValueError(f"the vector of texts[{row}] is not finite: weights are damaged, or numbers overflow")
+            keep(where, states)
+            bar.update(len(rows))
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Hold a module, with all in it, in evaluation, and put it back as it was."""
+    was_training = module.training
+    module.eval()
     try:
-        with torch.inference_mode(), tqdm(total=len(distinct), desc="encode", unit="text", disable=not show) as bar:
-            for rows, ids in in_batches(distinct, tokenise, batch_size):
-                with _precision(encoder):
-                    states = backbone([encoder.batch(ids, unpooled)], layers).cpu().numpy()  # (L, b, D)
-                where = np.array(rows)
-                if places is not None:
-                    states = states.repeat([len(places[row]) for row in rows], axis=1)
-                    where = np.concatenate([places[row] for row in rows])
-                if not np.isfinite(states).all():
-                    row = where[~np.isfinite(states).all(axis=(0, 2))][0]
-                    raise ValueError(
-                        f"the vector of texts[{row}] is not finite: weights are damaged, or numbers overflow"
-                    )
-                keep(where, states)
-                bar.update(len(rows))
+        yield
     finally:
-        whole.train(was_training)
+        module.train(was_training)
 
 
 def _precision(encoder: Any) -> Any:

@@ -95,7 +95,8 @@ def _encode_parts(
 
 def _digest(encoder: Any, texts: Sequence[str], layer: int, dim: int, options: dict[str, Any]) -> str:
     """What tells one job from another: texts, cell, and the model: weights, layout, its vector of the first text."""
-    found = hashlib.sha256(json.dumps([layer, dim, str(sorted(options.items())), str(encoder.layout)]).encode())
+    telling = sorted((name, value) for name, value in options.items() if name != "batch_size")
+    found = hashlib.sha256(json.dumps([layer, dim, str(telling), str(encoder.layout)]).encode())
     for weight in encoder.backbone.state_dict().values():
         found.update(weight.float().cpu().numpy().tobytes())
     found.update(np.round(encoder.encode(texts[0], layer, dim, **options), 3).tobytes())

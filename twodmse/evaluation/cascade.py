@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from twodmse.encoder.encoder import PROGRESS_FROM, Encoder, normalise
 from twodmse.encoder.loading import check_encoder
-from twodmse.encoder.reading import as_texts, check_count
+from twodmse.encoder.reading import as_texts, check_count, evaluating
 
 CACHE_BYTES = 2**30  # of token vectors kept for documents that may go on
 Find = Callable[[np.ndarray, int], np.ndarray]  # (Q, d1) vectors and K -> (Q, K) document numbers, best first
@@ -110,9 +110,14 @@ class Cascade:
         found, wanted = np.asarray(find(shallow, self.shortlist)), (len(shallow), self.shortlist)
         if found.shape != wanted:
             raise ValueError(f"the index gives document numbers of shape {found.shape}, not {wanted}")
+        if found.dtype.kind not in "iu":
+            raise ValueError(f"the index gives document numbers of type {found.dtype}: they must be integers")
         strange = found[(found < 0) | (found >= len(self.ids))]
         if strange.size:
             raise ValueError(f"the index gives document {strange[0]}: it must be in 0..{len(self.ids) - 1}")
+        ordered = np.sort(found, axis=1)  # (Q, K)
+        if (twice := ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]]).size:
+            raise ValueError(f"the index gives document {twice[0]} twice for one query: a shortlist has each once")
         return found
 
     def _queries(self, queries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -179,9 +184,7 @@ def run_layers(
         b arrays (T, D) float32 without padding, and (b, D) float32: raw, as slice ``last`` of `Encoder.states`.
     """
     backbone = encoder.backbone
-    was_training = backbone.training
-    backbone.eval()
-    try:
+    with evaluating(backbone):
         weight = next(backbone.parameters())
         batch = encoder.batch(ids)  # padded on the right, as `Encoder.states` pads
         mask = batch["attention_mask"]  # (b, T)
@@ -193,8 +196,6 @@ def run_layers(
             hidden = backbone.resume(hidden, mask, start, last)  # (b, T, H)
         pooled = backbone.pooled(hidden, mask).cpu().numpy()  # (b, D)
         flat = hidden[mask.bool()].float().cpu().numpy()  # (tokens of the batch, H)
-    finally:
-        backbone.train(was_training)
     lengths = np.cumsum([len(own) for own in ids])[:-1]
     return [part.copy() for part in np.split(flat, lengths)], pooled  # copies: a kept text must not hold its batch
 
@@ -276,7 +277,7 @@ def cascade_table(
         if not k <= K <= len(texts):
             raise ValueError(f"shortlist {K} is out of range: it must be in {k}..{len(texts)}, from k to all texts")
     documents, asked = encoder.states(texts), encoder.states(queries)  # (N+1, n, D), (N+1, Q, D)
-    token_bytes = 4 * encoder.backbone.dim * sum(map(len, encoder.tokenise(texts)["input_ids"]))
+    token_bytes = 4 * encoder.backbone.width * sum(map(len, encoder.tokenise(texts)["input_ids"]))
     n2, d2 = pairs[0][1]
     exact = nearest(normalise(asked[n2, :, :d2]), normalise(documents[n2, :, :d2]), k)  # (Q, k)
     rows = []

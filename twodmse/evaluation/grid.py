@@ -47,12 +47,13 @@ def sts_grid(
     Returns:
         One row a task, layer and dim, columns task, layer, dim, spearman, low, high, n. ``spearman`` is times 100, of
         the cosine, pooled over the task's n pairs; low..high is its 95% interval (see `bootstrap`). NaN is what is not
-        defined: of a cell that gives all pairs one cosine. With ``auc`` that is what the column holds, and the column
-        ``metric`` says so.
+        defined: of a cell that gives all pairs one cosine. With ``auc`` that is what the column holds, 50 for such a
+        cell, and the column ``metric`` says so.
 
     Raises:
         ValueError: for a layer or dim out of range, an unknown task, or scores that the metric is not defined for,
             before anything is encoded.
+        FileNotFoundError: for a task that is a missing file, or a hub that cannot be reached.
     """
     layers, dims = check_grid(encoder, layers, dims)
     sets = load_tasks(tasks)
@@ -151,9 +152,9 @@ def ranked_cells(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Each layer with the ranks (P, K) of its pairs' cosines at every dim, from one encoding."""
     texts, left, right = distinct(pairs)
-    states = encoder.states(texts)  # (N+1, n, D)
-    for layer in layers:
-        yield layer, column_ranks(cell_cosines(states[layer], left, right, dims))
+    states = encoder.states(texts, layers=layers)  # (L, n, D)
+    for layer, vectors in zip(layers, states, strict=True):
+        yield layer, column_ranks(cell_cosines(vectors, left, right, dims))
 
 
 def cell_cosines(vectors: np.ndarray, left: Sequence[int], right: Sequence[int], dims: Sequence[int]) -> np.ndarray:

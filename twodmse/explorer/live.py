@@ -15,7 +15,7 @@ from pathlib import Path
 from twodmse.encoder.encoder import Encoder
 from twodmse.explorer.page import RESOURCES, TITLES, check_models, filled, read_sentences
 from twodmse.export.exporting import export
-from twodmse.export.onnx import MODEL, QUANTISED
+from twodmse.export.onnx import MODEL, QUANTISED, closing_token
 from twodmse.files import MARK, atomic_folder
 from twodmse.version import __version__
 
@@ -67,9 +67,8 @@ def write_live(
             size = write_model(encoder, work / "models" / folder)
             unk = encoder.tokenizer.unk_token_id
             special = [i for i in encoder.tokenizer.all_special_ids if i != unk]
-            models.append(
-                {"title": title, "name": name, "folder": folder, "unk": unk, "special": special, "bytes": size}
-            )
+            told = {"title": title, "name": name, "folder": folder, "unk": unk, "special": special, "bytes": size}
+            models.append(told | {"max_length": encoder.layout.max_length, "closing": closing_token(encoder)})
         if found:
             (work / "runtime").mkdir()
             for path in found:
@@ -84,14 +83,14 @@ def live_page(encoder: Encoder, models: list[dict], local: bool) -> str:
 
     Args:
         encoder: one of the models, for their shape.
-        models: a dict each, with title, name, folder, unk, special and bytes.
+        models: a dict each, with title, name, folder, unk, special, bytes, max_length and closing (the token that ends
+            every text, or None).
         local: whether the library lies beside the page.
     """
     start = read_sentences()["text"].tolist()
     live = {
         "library": f"./runtime/{SCRIPT}" if local else LIBRARY,
         "wasm": "./runtime/" if local else None,
-        "max_length": encoder.layout.max_length,
         "bytes": [model["bytes"] for model in models],
         "start": {"first": start[0], "second": start[1], "query": start[4], "list": start[5:17]},
     }

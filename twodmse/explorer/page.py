@@ -74,7 +74,7 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
             "title": title,
             "name": name,
             "packed": base64.b64encode(p[1:].tobytes()).decode("ascii"),
-            "unknown": [i for i, text in enumerate(texts) if text in set(unknown_texts(encoder, texts))],
+            "unknown": [texts.index(text) for text in unknown_texts(encoder, texts)],
         }
         for title, name, p, encoder in zip(TITLES, names, packed, (before, after), strict=True)
     ]

@@ -100,7 +100,7 @@ def _train_config(name: str) -> dict[str, Any] | None:
 
 def _shown(data: str) -> str:
     """A data set's name, or the name of its file without the folders of the machine it lay on."""
-    return Path(data).name
+    return data if data.startswith("hub:") else Path(data).name
 
 
 def _code(text: str) -> str:
@@ -126,7 +126,7 @@ def _hub_id(name: str) -> tuple[str | None, bool]:
     if cached:
         return cached[-1].removeprefix("models--").replace("--", "/"), True
     if name and not Path(name).exists() and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return name, True
+        return name.partition("@")[0], True  # a revision is no part of the id
     return Path(name).resolve().name if name else None, False
 
 

@@ -5,6 +5,7 @@ or to the states of all layers, in a folder that the readers of ONNX open as it 
 `cards`) lies beside either.
 """
 
+import copy
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,7 @@ def export(
     """
     folder = as_path(folder)
     check_request(encoder, format, int8, grid, all_layers)
+    encoder = in_float32(encoder)
     layer, dim = encoder.check_cell(layer, dim)
     check_export_folder(encoder, folder, overwrite)
     cosines = None
@@ -117,6 +119,13 @@ def export(
         card = model_card(facts, find_origin(source(encoder)), grid)
         (work / "README.md").write_text(card, encoding="utf-8")
     return Exported(folder, layer, dim, size, full_size, difference, cosines)
+
+
+def in_float32(encoder: Encoder) -> Encoder:
+    """The same encoder, computing in float32 on an accelerator too, as the readers do that it is compared with."""
+    precise = copy.copy(encoder)
+    precise.dtype = torch.float32
+    return precise
 
 
 def check_request(encoder: Encoder, format: str, int8: bool, grid: pd.DataFrame | None, all_layers: bool) -> None:
@@ -177,7 +186,7 @@ def source(encoder: Encoder) -> str:
 def check_safetensors(folder: Path, texts: list[str], expected: np.ndarray) -> float:
     """Load a folder anew, here and in sentence-transformers if that is installed, and compare; see `require_equal`."""
     limit = TOLERANCE["safetensors"]
-    reloaded = Encoder.load(folder)
+    reloaded = Encoder.load(folder, dtype=torch.float32)
     largest = require_equal(reloaded.encode(texts, progress=False), expected, texts, limit, "twodmse")
     if importlib.util.find_spec("sentence_transformers") is None:
         return largest

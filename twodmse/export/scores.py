@@ -46,13 +46,18 @@ def check_grid_fits(grid: pd.DataFrame, num_layers: int, dim: int) -> None:
     """Refuse a table that is no grid of this encoder.
 
     Raises:
-        ValueError: for a missing column, no rows, rows of several models, a cell that the encoder does not have or that
-            a task has twice, or a score that is none.
+        ValueError: for a missing column, no rows, scores of another metric, rows of several models, a cell that the
+            encoder does not have or that a task has twice, or a score that is none.
     """
     missing = [c for c in ("task", "layer", "dim", "spearman") if c not in grid]
     if missing or not len(grid):
         lack = f"column {missing[0]!r}" if missing else "rows"
         raise ValueError(f"the grid has no {lack}: give a table that twodmse grid --out wrote")
+    others = set(grid["metric"]) - {"spearman"} if "metric" in grid else ()
+    if others:
+        raise ValueError(
+            f"the grid holds {', '.join(sorted(map(str, others)))}: a card shows Spearman, give a grid of it"
+        )
     if "model" in grid and grid["model"].nunique() > 1:
         names = ", ".join(sorted(map(str, grid["model"].unique())))
         raise ValueError(f"the grid holds several models ({names}): keep the rows of the one that is exported")

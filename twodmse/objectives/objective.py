@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from twodmse.checked import is_finite
 from twodmse.names import unknown
 from twodmse.objectives import losses
 from twodmse.objectives.alignment import KINDS
@@ -34,6 +35,14 @@ class BaseLoss:
     scale: float = 20.0
     angle_scale: float | None = None  # of the angle term; None is ``scale``
     hard: float | None = None  # of AnglE 0.6 (``cln_w``): see `_ranking`; None is the ranking of the versions before
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            weight = name in ("contrastive", "cosent", "angle", "hard")
+            if value is not None and not (is_finite(value) and (value >= 0 if weight else value > 0)):
+                raise ValueError(f"{name} is {value!r}: it must be a number {'of 0 or more' if weight else 'above 0'}")
+        if not self.contrastive + self.cosent + self.angle:
+            raise ValueError("contrastive, cosent and angle are all 0: give one of them a weight")
 
     @classmethod
     def named(
@@ -208,6 +217,9 @@ def objective(
 
     Returns:
         A scalar a term.
+
+    Raises:
+        ValueError: for an alignment to a teacher that is not there.
     """
     terms: dict[str, Tensor] = defaultdict(lambda: states.new_zeros(()))
     layers = states.unbind()  # N+1 times (B, D): each has its own gradient, where a slice's is as large as all layers
@@ -220,6 +232,8 @@ def objective(
     all_but_dim = attrgetter("layer", "kind", "target", "temperature", "detached")
     for (layer, kind, target, temperature, detached), together in _grouped(plan.alignments, all_but_dim):
         dims = sorted({alignment.dim for alignment in together})
+        if target == TEACHER and teacher is None:
+            raise ValueError("the plan aligns to a frozen teacher, and there is none: name one, or align to a layer")
         vectors: Tensor = teacher if target == TEACHER else layers[target]  # (B, E)
         vectors = vectors.detach() if detached else vectors
         values = KINDS[kind].values(vectors, layers[layer], dims, temperature, states.shape[1] // num_columns)  # (K,)

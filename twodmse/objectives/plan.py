@@ -178,6 +178,25 @@ class RecipeSpec:
         """The first line of what is written at its plan."""
         return (self.plan.__doc__ or "").partition("\n")[0].strip().removesuffix(".")
 
+    def check_given(self, name: str, given: Mapping[str, Any]) -> None:
+        """Refuse what is given and would change nothing.
+
+        Args:
+            name: of the recipe.
+            given: options by name, and ``dims``.
+
+        Raises:
+            ValueError: for an unknown option, one that the recipe makes no use of, or one whose switch is off.
+        """
+        on = {**self.options, **given}
+        for option, value in given.items():
+            known = [*self.options, *(setting for setting in self.settings if setting == "dims")]
+            if option not in known:
+                raise ValueError(unknown(f"option of recipe {name!r}", option, known))
+            switch = self.needs.get(option)
+            if switch and not on.get(switch, True) and value != self.options.get(option):
+                raise ValueError(f"{option} is {value!r}: without {switch} it has no effect, leave it out")
+
     @property
     def uses(self) -> tuple[str, ...]:
         """Every setting of a run that it makes use of."""

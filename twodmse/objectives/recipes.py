@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from twodmse.names import unknown
+from twodmse.names import OWN, unknown
 from twodmse.objectives.every_cell import cascade, cascade_with_teacher, grid, grid_with_teacher
 from twodmse.objectives.plan import Alignment, Cell, Draw, Plan, PlanOf, RecipeSpec, checked_plan, doubling
 
@@ -193,10 +193,12 @@ def register_recipe(name: str, plan: PlanOf, **facts: Any) -> None:
         facts: its source, options and all else that a `RecipeSpec` holds.
 
     Raises:
-        ValueError: if another recipe has the name, or the plan is no function.
+        ValueError: if another recipe has the name, it is none that a recipe can have, or the plan is no function.
     """
     if not callable(plan):
         raise ValueError(f"the plan of recipe {name!r} is {plan!r}: give a function of a Draw that gives a Plan")
+    if not isinstance(name, str) or not name.strip() or name.startswith(OWN) or "+" in name:
+        raise ValueError(f"a recipe cannot be called {name!r}: give it a text without + that does not begin {OWN}")
     if name in RECIPES and RECIPES[name].plan is not plan:
         raise ValueError(f"there is a recipe {name!r} already: choose another name")
     RECIPES[name] = RecipeSpec(plan, **facts)
@@ -265,9 +267,8 @@ class Recipe:
             spec = RecipeSpec(name, options=options, min_layers=1)
         else:
             self.name, spec = name, spec_of(name, teacher_dim is not None)
-        for option in options:
-            if option not in spec.options:
-                raise ValueError(unknown(f"option of recipe {name!r}", option, spec.options))
+        given = {option: value for option, value in options.items() if value is not None}
+        spec.check_given(self.name, given | ({"dims": tuple(dims)} if dims else {}))
         if num_layers < spec.min_layers:
             raise ValueError(
                 f"recipe {self.name!r} needs at least {spec.min_layers} layers, this backbone has {num_layers}"
@@ -277,7 +278,7 @@ class Recipe:
         if not 1 <= self.dims[0] <= self.dims[-1] <= dim:
             raise ValueError(f"dims {self.dims} are out of range: this backbone has dims 1..{dim}")
         self.spec, self.num_layers, self.dim, self.seed, self.teacher_dim = spec, num_layers, dim, seed, teacher_dim
-        self.options = {**spec.options, **{name: value for name, value in options.items() if value is not None}}
+        self.options = {**spec.options, **given}
 
     def plan(self, step: int) -> Plan:
         """Everything that step ``step`` (0, 1, ...) trains.

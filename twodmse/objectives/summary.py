@@ -6,7 +6,7 @@ import pandas as pd
 
 from twodmse.names import unknown
 from twodmse.objectives.alignment import KINDS
-from twodmse.objectives.plan import TEACHER, Alignment, Cell, Draw, Plan
+from twodmse.objectives.plan import TEACHER, Alignment, Cell, Draw, Plan, checked_plan
 from twodmse.objectives.recipes import RECIPES, Recipe, spec_of
 
 WITH_TEACHER = "+teacher"  # ends the name of a recipe as its preset trains it: with a frozen teacher
@@ -114,7 +114,8 @@ def all_plans(recipe: Recipe) -> list[Plan]:
     """As many plans as it takes for each layer and each dim to have its turn; one where nothing is drawn."""
     first = recipe.plan(0)
     steps = max(recipe.num_layers, len(recipe.dims)) if first.sampled else 0
-    return [recipe.spec.plan(EveryDraw(recipe, step)) for step in range(steps)] or [first]
+    drawn = (recipe.spec.plan(EveryDraw(recipe, step)) for step in range(steps))
+    return [checked_plan(plan, recipe.name, recipe.num_layers, recipe.dim) for plan in drawn] or [first]
 
 
 def describe_alignments(plans: Sequence[Plan], N: int) -> dict[str, str]:

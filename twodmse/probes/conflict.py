@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import Backbone, final_norm
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import evaluating
 from twodmse.objectives.objective import BaseLoss, objective
 from twodmse.objectives.plan import TEACHER
 from twodmse.objectives.recipes import Recipe
@@ -54,15 +55,11 @@ def gradient_conflict(
     groups = layer_weights(encoder.backbone)
     collate = Collator(encoder, chunks=4)
     batches = DistinctBatches(texts, batch_size, steps, recipe.seed)
-    was_training = encoder.backbone.training
-    encoder.backbone.eval()
     found = []
-    try:
+    with evaluating(encoder.backbone):
         for step, rows in enumerate(tqdm(batches, desc="gradients", unit="step", delay=2)):
             terms = _terms(encoder, collate([texts[i] for i in rows]), recipe, base, step)
             found += _cosines(terms, groups)
-    finally:
-        encoder.backbone.train(was_training)
     table = pd.DataFrame(found, columns=["layer", "term_a", "term_b", "cosine"])
     return table.groupby(["layer", "term_a", "term_b"], as_index=False)["cosine"].mean()
 

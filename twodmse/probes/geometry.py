@@ -137,7 +137,7 @@ def outliers(
 
     Returns:
         One row a layer 0..N: layer, coordinate (its index, 0..dim-1), spearman_without, change (without less with),
-        both times 100.
+        both times 100; NaN in all three where no change is defined.
 
     Raises:
         ValueError: for states, pairs or dim that do not fit, or a dim of 1, of which nothing can be removed.
@@ -155,8 +155,12 @@ def outliers(
         floor = np.finfo(np.float64).tiny
         without = products.sum(axis=1, keepdims=True) - products  # (P, d)
         without /= np.sqrt(np.maximum(lengths[left], floor)) * np.sqrt(np.maximum(lengths[right], floor))
-        scores = rank_scores(without, ranks)  # (d,)
-        change = scores - rank_scores(cell_cosines(vectors, left, right, [dim]), ranks)
-        j = int(np.abs(change).argmax())
+        # Without their rounding: cosines that are all 1 but for it have no order.
+        scores = rank_scores(without.round(9), ranks)  # (d,)
+        change = scores - rank_scores(cell_cosines(vectors, left, right, [dim]).round(9), ranks)
+        if np.isnan(change).all():
+            table.append((layer, np.nan, np.nan, np.nan))
+            continue
+        j = int(np.nanargmax(np.abs(change)))
         table.append((layer, j, scores[j], change[j]))
     return pd.DataFrame(table, columns=["layer", "coordinate", "spearman_without", "change"])

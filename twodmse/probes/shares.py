@@ -9,6 +9,7 @@ from torch import nn
 
 from twodmse.encoder.backbone import final_norm
 from twodmse.encoder.encoder import Encoder, check_texts
+from twodmse.encoder.reading import evaluating
 
 
 class TokenVectors(NamedTuple):
@@ -29,7 +30,7 @@ def token_vectors(encoder: Encoder, text: str) -> TokenVectors:
     chunk = encoder.tokenise([text], return_tensors="pt").to(encoder.device)  # (1, T) each
     norm, head = final_norm(encoder.backbone.model), encoder.backbone.head or nn.Identity()
     layers = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(encoder.backbone):
         for n in range(1, encoder.num_layers + 1):
             hidden = norm(encoder.backbone.start(dict(chunk), n))[0]  # (T, H)
             # Before pooling as well as after: the head is linear, and the weights add up to 1.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from twodmse.encoder.backbone import each_state, final_norm, layers_of
 from twodmse.encoder.pooling import pool
+from twodmse.encoder.reading import evaluating
 
 POOLINGS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}  # their name -> ours
 
@@ -154,19 +155,23 @@ class LayerReader:
         self.model, self.batch_size = model, batch_size
         self.num_layers, self.dim = check_model(model)
 
-    def states(self, texts: Sequence[str]) -> np.ndarray:
-        """The pooled states (N+1, n, D) of n texts, float32, each with the model's default prompt before it."""
+    def states(self, texts: Sequence[str], layers: Sequence[int] | None = None) -> np.ndarray:
+        """The pooled states of n texts, each with the model's default prompt before it; all layers are computed.
+
+        Args:
+            texts: n texts.
+            layers: L of the layers, 0..N; None is all of them.
+
+        Returns:
+            (N+1, n, D) float32, or (L, n, D) for ``layers``.
+        """
+        layers = list(range(self.num_layers + 1) if layers is None else layers)
         prompt = self.model.prompts.get(self.model.default_prompt_name) or ""
-        out = np.empty((self.num_layers + 1, len(texts), self.dim), dtype=np.float32)
+        out = np.empty((len(layers), len(texts), self.dim), dtype=np.float32)
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(order), self.batch_size):
-                    rows = order[start : start + self.batch_size]
-                    features = preprocess(self.model, [prompt + texts[i] for i in rows])
-                    out[:, rows] = layer_states(self.model, features).cpu().numpy()
-        finally:
-            self.model.train(was_training)
+        with torch.inference_mode(), evaluating(self.model):
+            for start in range(0, len(order), self.batch_size):
+                rows = order[start : start + self.batch_size]
+                features = preprocess(self.model, [prompt + texts[i] for i in rows])
+                out[:, rows] = layer_states(self.model, features)[layers].cpu().numpy()  # (L, b, D)
         return out

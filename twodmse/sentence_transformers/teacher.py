@@ -45,6 +45,8 @@ class Teacher(nn.Module):
         if self.reads_tokens:
             with torch.no_grad():
                 return self.encoder(dict(features))["sentence_embedding"].float()
-        texts = self.tokenizer.batch_decode(features["input_ids"], skip_special_tokens=True)
+        rows = zip(features["input_ids"], features["attention_mask"].bool(), strict=True)
+        words = [ids[mask] for ids, mask in rows]  # without padding, which may be the id of a word
+        texts = self.tokenizer.batch_decode(words, skip_special_tokens=True)
         vectors = self.encoder.encode(texts, batch_size=len(texts), convert_to_tensor=True, show_progress_bar=False)
         return vectors.float().clone()  # a copy: what inference mode made cannot take part in a gradient

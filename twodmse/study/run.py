@@ -28,9 +28,10 @@ from twodmse.evaluation.records import commit
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.study.plans import StudyPlan, Trial
 from twodmse.study.tables import add_rows, table_path
+from twodmse.training.arguments import wants_bf16
 from twodmse.training.folders import check_same_run, is_finished
 from twodmse.training.runs import train_encoder
-from twodmse.training.trainer import MODEL_FOLDER, wants_bf16
+from twodmse.training.trainer import MODEL_FOLDER
 
 SWEEP, RUNS, CELLS, DRAWS, KL = ("study_sweep", "study_runs", "study_cells", "study_draws", "study_kl")
 SUMMARY = "study_summary"
@@ -85,9 +86,15 @@ def in_turn(plan: StudyPlan, out: Path, work: Path, say: Callable[[str], None]) 
 
 def to_do(plan: StudyPlan, out: Path) -> list[Trial]:
     """The trials that no table holds yet, in order."""
-    had, summary = done(out), table_path(out, SUMMARY)
+    had = done(out)
+    return [trial for trial in queued(plan, out) if trial.name not in had]
+
+
+def queued(plan: StudyPlan, out: Path) -> list[Trial]:
+    """Every trial that is known so far, in order: the last ones repeat what the stored scores pick."""
+    summary = table_path(out, SUMMARY)
     repeats = plan.repeats(pd.read_csv(summary)) if plan.repeated and summary.is_file() else []
-    return [trial for trial in (*plan.queue(swept(out)), *repeats) if trial.name not in had]
+    return [*plan.queue(swept(out)), *repeats]
 
 
 def swept(out: Path) -> pd.DataFrame | None:
@@ -283,7 +290,7 @@ def machine() -> dict[str, object]:
 def overview(plan: StudyPlan, out: Path) -> pd.DataFrame:
     """One row a run of a plan, in order: run, model, steps, layers, settings, done."""
     rows, had = [], done(out)
-    for trial in plan.queue(swept(out)):
+    for trial in queued(plan, out):
         settings = " ".join(f"{k}={v}" for k, v in trial.settings.items())
         depth = "all" if trial.layers is None else trial.layers
         is_done = "yes" if trial.name in had else "no"

@@ -3,6 +3,7 @@
 And what is refused before it starts: callbacks, loggers and plans that do not go with the config.
 """
 
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
@@ -16,6 +17,7 @@ from twodmse.checked import checked
 from twodmse.config import TrainConfig, is_default
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.loading import positions
 from twodmse.names import OWN
 from twodmse.objectives.alignment import KINDS
 from twodmse.objectives.plan import TEACHER
@@ -23,6 +25,7 @@ from twodmse.objectives.recipes import Recipe
 
 log = logging.getLogger(__name__)
 
+MEASURE = ("eval_data", "eval_cells", "eval_metric")  # settings by which the best model so far is told
 PLANS_CHECKED = 20  # steps whose plans are looked at before a run
 
 
@@ -156,6 +159,75 @@ class OwnIntervals(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called once the state is there."""
         state.compute_steps(args, state.max_steps)
+
+
+def choose_attention(encoder: Encoder, precision: str) -> None:
+    """Leave torch's fused attention in bfloat16 on a CPU: its backward pass takes several times as long there."""
+    on_cpu = encoder.device.type == "cpu"
+    if on_cpu and wants_bf16(precision, on_cpu):
+        encoder.backbone.model.set_attn_implementation("eager")
+
+
+def set_dropout(backbone: Backbone, p: float | None) -> None:
+    """Set every dropout of the backbone, those inside attention included, to probability ``p``; None keeps them.
+
+    Layers are never left out as a whole (``layerdrop``): each of them has a state to train.
+    """
+    for module in backbone.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if name == "layerdrop":
+                setattr(module, name, 0.0)
+            elif p is not None and ("dropout" in name or (name == "p" and isinstance(module, nn.Dropout))):
+                setattr(module, name, p)
+
+
+@torch.no_grad()
+def check_still(encoder: Encoder) -> None:
+    """Refuse an encoder that is random in training though every dropout that is known of it is 0.
+
+    Raises:
+        ValueError: naming the model.
+    """
+    batch = encoder.batch(encoder.tokenise(["a", "a a a"], "")["input_ids"])
+    encoder.backbone.train()
+    first, second = encoder.backbone([batch]), encoder.backbone([batch])
+    if not torch.equal(first, second):
+        name = type(encoder.backbone.model).__name__
+        raise ValueError(f"dropout is 0, and {name} still drops at random in a place that is not known: leave it out")
+
+
+def check_whole(encoder: Encoder) -> None:
+    """Refuse an encoder that was cut in width: its backbone has coordinates that it does not give.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    if encoder.dim < encoder.backbone.dim:
+        raise ValueError(
+            f"the encoder keeps {encoder.dim} of its {encoder.backbone.dim} coordinates, and training would train all: "
+            "train the whole model, and cut it afterwards"
+        )
+
+
+def as_read(config: TrainConfig, encoder: Encoder) -> TrainConfig:
+    """The config with the encoder's own maximal length, where that is not the one that a loaded encoder would have.
+
+    Raises:
+        ValueError: if the encoder pools otherwise than the config says, or reads another length than it asks for.
+    """
+    layout = encoder.layout
+    if config.pooling not in (None, layout.pooling):
+        raise ValueError(f"pooling is {config.pooling!r}, and the encoder pools by {layout.pooling!r}: load it so")
+    if min(config.max_length, positions(encoder.backbone.model)) == layout.max_length:
+        return config
+    if not is_default("max_length", config.max_length):
+        raise ValueError(
+            f"max_length is {config.max_length}, and the encoder reads {layout.max_length} tokens: load it with that "
+            "max_length, or leave it out"
+        )
+    return dataclasses.replace(config, max_length=layout.max_length)
 
 
 def check_plan(recipe: Recipe, config: TrainConfig) -> None:

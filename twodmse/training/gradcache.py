@@ -68,12 +68,14 @@ def return_large_blocks() -> None:
         mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def _rng_state(chunk: Chunk) -> tuple[Tensor, Tensor | None]:
-    on_gpu = next(iter(chunk.values())).is_cuda
-    return torch.get_rng_state(), torch.cuda.get_rng_state() if on_gpu else None
+def _rng_state(chunk: Chunk) -> tuple[Tensor, torch.device, Tensor | None]:
+    device = next(iter(chunk.values())).device
+    own = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state()
+    return torch.get_rng_state(), device, own
 
 
-def _set_rng_state(state: tuple[Tensor, Tensor | None]) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1])
+def _set_rng_state(state: tuple[Tensor, torch.device, Tensor | None]) -> None:
+    everywhere, device, own = state
+    torch.set_rng_state(everywhere)
+    if own is not None:
+        torch.get_device_module(device).set_rng_state(own)

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import evaluating
 from twodmse.objectives.losses import pair_cosines, standardised
 
 # Linear layers by the ends of their names in BERT, RoBERTa, MPNet, DistilBERT and ModernBERT.
@@ -137,8 +138,5 @@ def _few_states(backbone: Backbone) -> torch.Tensor:
     """The states (N+1, 2, D), on the CPU, of two rows of token ids from all over the vocabulary."""
     table = backbone.model.get_input_embeddings().weight
     ids = torch.arange(16, device=table.device).reshape(2, 8) * (len(table) // 16)
-    was_training = backbone.training
-    try:
-        return backbone.eval()([{"input_ids": ids, "attention_mask": torch.ones_like(ids)}]).cpu()
-    finally:
-        backbone.train(was_training)
+    with evaluating(backbone):
+        return backbone([{"input_ids": ids, "attention_mask": torch.ones_like(ids)}]).cpu()

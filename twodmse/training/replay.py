@@ -14,7 +14,8 @@ from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import check_grid, pairs_grid
 from twodmse.training.checkpoints import fault
-from twodmse.training.folders import last_step
+from twodmse.training.folders import last_step, stored_order
+from twodmse.training.ordering import reorder
 from twodmse.training.trainer import CONFIG_FILE
 
 log = logging.getLogger(__name__)
@@ -37,25 +38,29 @@ def replay_grid(
         resamples: as `sts_grid` takes them.
 
     Returns:
-        The columns of `sts_grid` after a column ``step``; step 0 is the backbone, untrained.
+        The columns of `sts_grid` after a column ``step``; step 0 is the backbone, untrained, its coordinates
+        in the order that the run gave them.
 
     Raises:
         FileNotFoundError: if the folder holds no run, or nothing of it but its config.
         ValueError: as `sts_grid`, and for a run that was trained from another encoder than its config's backbone; both
-            before anything is scored but the backbone is loaded.
+            after two models are loaded and before anything is scored.
     """
     folder = as_path(folder)
     models = models_by_step(folder)
     config = TrainConfig.read(folder / CONFIG_FILE)
-    encoder = Encoder.load(config.backbone, pooling=config.pooling, max_length=config.max_length)
     first = next(iter(models))
     trained = Encoder.load(models[first])
+    layout = trained.layout
+    encoder = Encoder.load(config.backbone, pooling=layout.pooling, max_length=layout.max_length)
     if (encoder.num_layers, encoder.backbone.dim) != (trained.num_layers, trained.backbone.dim):
         raise ValueError(
             f"{folder} says that it was trained from {config.backbone!r}, of {encoder.num_layers} layers and "
             f"{encoder.backbone.dim} dims, and its models have {trained.num_layers} and {trained.backbone.dim}: it was "
             "trained from another encoder in memory, so step 0 is not known; score its models with sts_grid"
         )
+    if order := stored_order(folder, encoder.backbone.dim):
+        reorder(encoder.backbone, order)
     layers, dims = check_grid(encoder, layers, dims)
     pairs = load_tasks(tasks)
     tables, loaded = [], {0: encoder, first: trained}

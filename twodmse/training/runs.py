@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from twodmse.config import TrainConfig
+from twodmse.config import TrainConfig, is_default
 from twodmse.data.sets import TextSet, as_texts, load_texts
 from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
@@ -20,7 +20,15 @@ from twodmse.names import OWN
 from twodmse.objectives.objective import Base, BaseLoss, by_cell
 from twodmse.objectives.plan import PlanOf
 from twodmse.objectives.recipes import Recipe
-from twodmse.training.arguments import check_callbacks, check_loggers, check_plan
+from twodmse.training.arguments import (
+    as_read,
+    check_callbacks,
+    check_loggers,
+    check_plan,
+    check_still,
+    check_whole,
+    set_dropout,
+)
 from twodmse.training.batches import DistinctBatches
 from twodmse.training.checkpoints import last_complete, step_of
 from twodmse.training.distributed import check_processes, is_first
@@ -39,7 +47,7 @@ from twodmse.training.folders import (
     write_start,
 )
 from twodmse.training.ordering import best_order, reorder
-from twodmse.training.trainer import MODEL_FOLDER, CellTrainer, set_dropout, write_model
+from twodmse.training.trainer import MODEL_FOLDER, CellTrainer, write_model
 from twodmse.training.validation import Evaluator, cell_evaluator
 
 OwnLoss = Callable[[Sequence[Tensor], Tensor | None], Tensor]
@@ -132,7 +140,7 @@ def train_encoder(
     """
     check_whole(encoder)
     texts = as_texts(texts, "data")
-    config = with_own(config, recipe, base_loss)
+    config = with_own(as_read(config, encoder), recipe, base_loss)
     with held(Path(config.out), config, texts, resume):
         return _train(encoder, texts, config, resume, recipe, base_loss, callbacks, evaluator)
 
@@ -159,6 +167,8 @@ def _train(
     check_callbacks(callbacks, config)
     teacher = Encoder.load(config.teacher) if config.teacher is not None else None
     set_dropout(encoder.backbone, config.dropout)
+    if config.dropout == 0:
+        check_still(encoder)
     recipe = recipe_of(config, encoder, teacher, plan)
     check_plan(recipe, config)
     check_processes(config.batch_size)
@@ -190,19 +200,6 @@ def _train(
         write_last_step(folder, done, config.steps)
         write_model(encoder, folder / MODEL_FOLDER, config)
     return run
-
-
-def check_whole(encoder: Encoder) -> None:
-    """Refuse an encoder that was cut in width: its backbone has coordinates that it does not give.
-
-    Raises:
-        ValueError: saying what to do.
-    """
-    if encoder.dim < encoder.backbone.dim:
-        raise ValueError(
-            f"the encoder keeps {encoder.dim} of its {encoder.backbone.dim} coordinates, and training would train all: "
-            "train the whole model, and cut it afterwards"
-        )
 
 
 def with_own(config: TrainConfig, recipe: PlanOf | None, base_loss: Base | OwnLoss | None) -> TrainConfig:
@@ -248,13 +245,17 @@ def evaluator_of(config: TrainConfig, encoder: Encoder, own: Evaluator | None = 
     """What scores the encoder while it trains; None if nothing does.
 
     Raises:
-        ValueError: for a cell that the encoder does not have, pairs that cannot be read, or an evaluator never called.
+        ValueError: for a cell that the encoder does not have, a metric that no cell has, pairs that cannot be read, an
+            evaluator never called, or settings that it would not look at.
     """
     if not config.eval_every:
         if own is not None:
             raise ValueError("an evaluator was given and eval_every is 0: say after how many steps it is to be called")
         return None
-    return own or cell_evaluator(load_tasks([config.eval_data])[0], encoder, config.eval_cells)
+    for name in ("eval_data", "eval_cells"):
+        if own is not None and not is_default(name, getattr(config, name)):
+            raise ValueError(f"{name} is {getattr(config, name)!r}, and the evaluator given does not look at it")
+    return own or cell_evaluator(load_tasks([config.eval_data])[0], encoder, config.eval_cells, config.eval_metric)
 
 
 def recipe_of(

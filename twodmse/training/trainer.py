@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainerControl
 from transformers.integrations import TensorBoardCallback
@@ -23,7 +23,14 @@ from twodmse.encoder.encoder import Encoder
 from twodmse.files import atomic_file, atomic_folder, check_folder, fresh_folder
 from twodmse.objectives.objective import Base, objective
 from twodmse.objectives.recipes import Recipe
-from twodmse.training.arguments import OwnIntervals, rate_multiples, training_arguments, usable_precision, wants_bf16
+from twodmse.training.arguments import (
+    MEASURE,
+    OwnIntervals,
+    choose_attention,
+    rate_multiples,
+    training_arguments,
+    usable_precision,
+)
 from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.checkpoints import discard, keep_newest, mark_complete
 from twodmse.training.distributed import gather_rows, whole_gradient
@@ -69,6 +76,7 @@ class CellTrainer(Trainer):
         self.teacher, self.evaluator = teacher, evaluator
         self.encoder, self.batches, self.recipe, self.base, self.config = encoder, batches, recipe, base, config
         self.last_terms: dict[str, float] = {}
+        self.measured_anew = False  # whether the best score so far is one of other cells, pairs or another metric
         if config.cache_chunk:
             return_large_blocks()
         precision = config.precision
@@ -177,7 +185,9 @@ class CellTrainer(Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Keep the model in ``best`` where its score is the highest so far."""
+        """Keep the model in ``best`` where its score is the highest so far, of those that are measured alike."""
+        if self.measured_anew:
+            self.state.best_metric, self.measured_anew = None, False
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best and self.args.should_save:
             write_model(self.encoder, Path(self.args.output_dir) / BEST_FOLDER, self.config)
@@ -227,6 +237,8 @@ class CellTrainer(Trainer):
         """Read the weights back from a checkpoint's model folder."""
         stored = Encoder.load(resume_from_checkpoint)
         self.encoder.backbone.load_state_dict(stored.backbone.state_dict())
+        before = TrainConfig.read(Path(resume_from_checkpoint) / CONFIG_FILE)
+        self.measured_anew = any(getattr(before, name) != getattr(self.config, name) for name in MEASURE)
 
     def history(self) -> pd.DataFrame:
         """One row a logged step: step, loss, lr, gradient norm, the sampled layer and dim, one column a term."""
@@ -255,24 +267,6 @@ class QuietProgress(ProgressCallback):
         """Show the newest loss."""
         if self.training_bar is not None and logs and "loss" in logs:
             self.training_bar.set_postfix(loss=f"{logs['loss']:.3f}")
-
-
-def choose_attention(encoder: Encoder, precision: str) -> None:
-    """Leave torch's fused attention in bfloat16 on a CPU: its backward pass takes several times as long there."""
-    on_cpu = encoder.device.type == "cpu"
-    if on_cpu and wants_bf16(precision, on_cpu):
-        encoder.backbone.model.set_attn_implementation("eager")
-
-
-def set_dropout(backbone: Backbone, p: float | None) -> None:
-    """Set every dropout of the backbone, those inside attention included, to probability ``p``; None keeps them."""
-    if p is None:
-        return
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = p
-        if isinstance(getattr(module, "dropout_prob", None), float):
-            module.dropout_prob = p
 
 
 def write_model(encoder: Encoder, folder: Path, config: TrainConfig) -> None:

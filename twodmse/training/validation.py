@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from numbers import Real
 from typing import Any
 
@@ -10,11 +11,15 @@ from torch import Tensor
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import check_grid, pairs_grid
+from twodmse.names import unknown
 
+MEAN = "spearman"  # of the cells that are scored
 Evaluator = Callable[[Encoder], Mapping[str, float]]
 
 
-def cell_evaluator(pairs: TextSet, encoder: Encoder, cells: Sequence[tuple[int, int]] = ()) -> Evaluator:
+def cell_evaluator(
+    pairs: TextSet, encoder: Encoder, cells: Sequence[tuple[int, int]] = (), metric: str = MEAN
+) -> Evaluator:
     """An evaluator of cells: ``spearman_3_64`` of cell (3, 64) and so on, and their mean ``spearman``, all times 100.
 
     Where a cell has no score (NaN), as it gives all pairs one cosine, the mean has none either.
@@ -23,20 +28,27 @@ def cell_evaluator(pairs: TextSet, encoder: Encoder, cells: Sequence[tuple[int, 
         pairs: scored pairs.
         encoder: the encoder to be trained, whose cells they are.
         cells: (layer, dim) of each; () stands for every layer at the default dims of `sts_grid`.
+        metric: the score that tells the best model.
 
     Raises:
-        ValueError: for a cell that the encoder does not have.
+        ValueError: for a cell that the encoder does not have, or a metric that is none of those scores.
     """
     layers, dims = check_grid(encoder, [n for n, _ in cells] or None, [d for _, d in cells] or None)
+    names = [MEAN, *(score_name(n, d) for n, d in cells or product(layers, dims))]
+    if metric not in names:
+        raise ValueError(unknown("eval_metric", metric, names))
 
     def evaluate(encoder: Encoder) -> dict[str, float]:
         grid = pairs_grid(encoder, pairs, dims, layers, resamples=0).set_index(["layer", "dim"])["spearman"]
         chosen = grid.loc[list(cells)] if cells else grid
-        return {"spearman": chosen.mean(skipna=False)} | {
-            f"spearman_{n}_{d}": score for (n, d), score in chosen.items()
-        }
+        return {MEAN: chosen.mean(skipna=False)} | {score_name(n, d): score for (n, d), score in chosen.items()}
 
     return evaluate
+
+
+def score_name(layer: int, dim: int) -> str:
+    """What the score of a cell is called: ``spearman_3_64``."""
+    return f"{MEAN}_{layer}_{dim}"
 
 
 def check_scores(scores: Any, metric: str, step: int) -> Mapping[str, float]:

@@ -236,11 +236,16 @@ def arrow(change: int) -> str:
     return f'<span aria-label="{word} {abs(change)}" style="{tag}">{sign} {abs(change)}</span>'
 
 
+def gold_axis(gold: np.ndarray) -> tuple[float, float]:
+    """Where an axis of gold scores (P,) begins, 0 unless some are below, and ends."""
+    return min(float(np.floor(gold.min())), 0.0), max(float(np.ceil(gold.max())), 1.0)
+
+
 def scatter(gold: np.ndarray, cosines: np.ndarray, label: str) -> str:
     """Gold scores (P,) against cosines (P,), the upright axis fixed from -1 to 1 so that moves can be compared."""
     width, height, left, top = 400, 260, 46, 8
-    most = max(float(np.ceil(gold.max())), 1.0)
-    x, y = left + width * gold / most, top + height * (1 - cosines) / 2
+    least, most = gold_axis(gold)
+    x, y = left + width * (gold - least) / (most - least), top + height * (1 - cosines) / 2
     places = np.rint([x, y]).astype(int).tolist()  # 2 lists of P px
     points = "".join(f"M{a} {b}h0" for a, b in zip(*places, strict=True))
     middle = top + height / 2
@@ -250,8 +255,8 @@ def scatter(gold: np.ndarray, cosines: np.ndarray, label: str) -> str:
         f'stroke-dasharray="4 4"/><path class="twodmse-points" d="{points}" stroke="{TERM_COLOURS[5]}" '
         'stroke-width="5" stroke-linecap="round" stroke-opacity=".75"/>'
     )
-    ticks = [text(left + width * v / most, top + height + 16, f"{v:g}") for v in np.linspace(0, most, 6)]
+    ticks = [text(left + width * i / 5, top + height + 16, f"{v:g}") for i, v in enumerate(np.linspace(least, most, 6))]
     ticks += [text(left - 6, top + height * (1 - v) / 2 + 4, f"{v:g}", "end") for v in (-1, -0.5, 0, 0.5, 1)]
-    titles = text(left + width / 2, top + height + 34, f"gold score (0 to {most:g})")
+    titles = text(left + width / 2, top + height + 34, f"gold score ({least:g} to {most:g})")
     titles += vertical("cosine", 12, middle)
     return svg(left + width + 12, top + height + 40, label, body + "".join(ticks) + titles)

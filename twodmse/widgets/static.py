@@ -20,7 +20,7 @@ from twodmse.files import as_written
 from twodmse.plots.grids import GRID_COLOURS, draw_cells, heatmap, numbers
 from twodmse.plots.palette import term_style
 from twodmse.widgets.cells import marked_dims, spearman
-from twodmse.widgets.drawing import DOWN, TERM_COLOURS, UP, cosine_shade, cosine_share, palette
+from twodmse.widgets.drawing import DOWN, TERM_COLOURS, UP, cosine_shade, cosine_share, gold_axis, palette
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
@@ -118,7 +118,7 @@ def scatter_figure(points: Mapping[str, np.ndarray], pairs: TextSet, layer: int,
     for ax, (name, values) in zip(axes, points.items(), strict=True):
         ax.plot(pairs.gold, values, "o", markersize=4, alpha=0.4, markeredgewidth=0, color=TERM_COLOURS[0])
         ax.axhline(0, color="0.6", linewidth=0.8, linestyle="--")
-        ax.set(xlabel=f"gold score (0 to {np.ceil(np.asarray(pairs.gold).max()):g})", ylim=(-1.05, 1.05))
+        ax.set(xlabel="gold score ({:g} to {:g})".format(*gold_axis(pairs.gold)), ylim=(-1.05, 1.05))
         ax.set_title(f"{name}: Spearman × 100 = {spearman(values, pairs.gold):.2f}", fontsize=10)
     axes[0].set_ylabel("cosine")
     figure.suptitle(f"{pairs.name}: {len(pairs)} pairs at layer {layer}, dim {dim}", fontsize=10)
