@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import DIM, LAYERS, VOCAB, sentences, tiny_encoder, tiny_tokenizer
-from transformers import T5Config, T5EncoderModel
+from transformers import LongformerConfig, LongformerModel, T5Config, T5EncoderModel
 
 from twodmse import Encoder
 from twodmse.encoder.encoder import normalise
@@ -228,3 +228,21 @@ def test_token_bytes_are_those_that_are_kept(encoder):
     index = Cascade(narrow, DOCUMENTS, (2, 4), shortlist=5)
     table = cascade_table(narrow, DOCUMENTS, QUERIES, [(2, 4)], [10], k=5)
     assert table["token_bytes"].tolist() == [sum(tokens.nbytes for tokens in index.tokens)]
+
+
+def test_a_text_without_a_direction_is_refused(encoder):
+    with torch.no_grad():
+        for layer in range(LAYERS):
+            norm = encoder.backbone.layers[layer].output.LayerNorm
+            norm.weight[:4], norm.bias[:4] = 0, 0
+    with pytest.raises(ValueError, match="the vector of a text at layer 1, dim 4 is zero: it has no direction"):
+        Cascade(encoder, DOCUMENTS, (1, 4))
+
+
+def test_a_model_that_pads_to_its_window_is_refused_before_the_index():
+    sizes = {"vocab_size": VOCAB, "hidden_size": DIM, "num_hidden_layers": 3, "num_attention_heads": 4}
+    more = {"intermediate_size": 48, "max_position_embeddings": 64, "attention_window": [8] * 3, "pad_token_id": 0}
+    model = LongformerModel(LongformerConfig(**sizes, **more)).eval()
+    encoder = Encoder(model, tiny_tokenizer(), Layout(max_length=16))
+    with pytest.raises(ValueError, match="LongformerModel pads texts to its window: no pass can go on from layer 1"):
+        Cascade(encoder, DOCUMENTS, (1, 8))

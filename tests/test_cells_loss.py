@@ -391,3 +391,15 @@ def test_a_plan_that_aligns_to_no_teacher_says_so(model, triplets):
 
     with pytest.raises(ValueError, match="the plan aligns to a frozen teacher, and there is none"):
         CellsLoss(model, plan)(columns_of(model, [triplets[i] for i in range(B)]))
+
+
+def test_a_teacher_cut_in_width_is_refused_and_one_with_a_prompt_reads_texts(model):
+    taught = copy.deepcopy(model)
+    taught.prompts, taught.default_prompt_name = {"q": "big house "}, "q"
+    teacher = Teacher(taught, model)
+    assert not teacher.reads_tokens
+    wanted = torch.from_numpy(taught.encode(["a dog"]))
+    assert_close(teacher(preprocess(model, ["a dog"])), wanted, atol=1e-5, rtol=1e-5)
+    taught.truncate_dim = 8
+    with pytest.raises(ValueError, match="the teacher keeps 8 of its dims: set its truncate_dim to None"):
+        Teacher(taught, model)

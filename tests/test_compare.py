@@ -238,6 +238,18 @@ def test_minus_published_at_the_common_cells_alone():
     assert every.groupby("model").size().to_dict() == dict.fromkeys(published_grid("starbucks_table_a1")["model"], 2)
 
 
+def test_a_mean_of_fewer_than_the_seven_sets_is_none_and_other_metrics_are_refused():
+    seven = ["sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr"]
+    grid = grid_of(seven, [(12, 64), (12, 768)])
+    gap = (grid["task"] == "sickr") & (grid["dim"] == 64)
+    for lacking, dims in ((grid[~gap], [768]), (grid.assign(spearman=grid["spearman"].mask(gap)), [64, 768])):
+        table = minus_published(lacking, "reproduce_grid_7sts/2DMSE-v1")
+        assert table["dim"].tolist() == dims
+        assert table.set_index("dim")["ours"].notna().to_dict() == {dim: dim == 768 for dim in dims}
+    with pytest.raises(ValueError, match="the grid holds auc, and published ones Spearman"):
+        minus_published(grid.assign(metric="auc"), "reproduce_grid_7sts/2DMSE-v1")
+
+
 def test_the_published_mean_is_compared_with_the_mean_of_the_seven_sets():
     seven = [*STS_TASKS, "mini-sts"]  # values 0, 10, ..., 60 above the cell's own; mini-sts (70) must not count
     table = minus_published(grid_of(seven, [(12, 768)]), "reproduce_grid_7sts/2DMSE-v1")

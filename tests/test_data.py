@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -239,3 +240,13 @@ def test_a_set_has_two_columns_or_three(columns):
         TextSet("own", (("a", "b"),) * columns)
     with pytest.raises(ValueError, match="own has 3 columns of texts: give 2, or 3 without scores"):
         TextSet("own", (("a", "b"),) * 3, np.array([1.0, 2.0]))
+
+
+def test_columns_that_come_later_in_json_lines_are_not_dropped(tmp_path):
+    path = tmp_path / "own.jsonl"
+    first, second = {"anchor": "a man", "positive": "a woman"}, {"anchor": "a dog", "positive": "a cat"}
+    path.write_text("\n".join(map(json.dumps, [first, second | {"negative": "a house"}])))
+    with pytest.raises(ValueError, match="row 1, column negative is None: it must be a text that is not empty"):
+        load_texts(path)
+    path.write_text("\n".join(map(json.dumps, [first, second | {"source": "mine"}])))
+    assert load_texts(path).columns == (("a man", "a dog"), ("a woman", "a cat"))

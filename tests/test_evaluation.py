@@ -154,3 +154,16 @@ def test_a_cell_of_one_cosine_has_no_spearman_and_an_area_of_a_half(pairs):
     assert sts_grid(encoder, [labelled], [8], layers=[0])["spearman"].isna().all()
     area = sts_grid(encoder, [labelled], [8], layers=[0], metric="auc")
     assert area[["spearman", "low", "high"]].to_numpy().tolist() == [[50, 50, 50]]
+
+
+def test_no_set_is_called_as_the_mean_is(pairs):
+    with pytest.raises(ValueError, match="task 1 is called 'mean', as the mean over tasks is: rename it"):
+        load_tasks([dataclasses.replace(pairs, name="mean")])
+
+
+def test_a_zero_vector_has_no_cosine():
+    vectors = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0], [0.0, 2.0, 0.0]])
+    found = cell_cosines(vectors, [0, 1, 1], [1, 1, 2], [1, 2, 3])
+    assert np.isnan(found).tolist() == [[True, True, False], [False, False, False], [True, False, False]]
+    assert found[0, 2] == pytest.approx(1 / np.sqrt(2))
+    assert found[2, 1] == 0

@@ -516,3 +516,9 @@ def test_only_a_line_feed_ends_a_sentence(tmp_path):
     texts = ["a dog\u2028runs", "a\x0bcat", "two\x85birds"]
     (tmp_path / "list.txt").write_text("\r\n".join(texts), encoding="utf-8", newline="")
     assert explorer.read_sentences(tmp_path / "list.txt")["text"].tolist() == texts
+
+
+@pytest.mark.parametrize("sentences", [["a", "b"], pd.DataFrame({"text": ["a", "b", "c"]})])
+def test_what_is_no_table_of_sentences_is_refused(sentences):
+    with pytest.raises(ValueError, match=r"sentences has no column '(text|theme)': give a table of them"):
+        explorer.explorer_page(tiny_encoder(), tiny_encoder(), sentences, ("a", "b"))

@@ -16,13 +16,15 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from twodmse import Encoder
+from twodmse import Encoder, TrainConfig
+from twodmse.averaging import average
 from twodmse.encoder.storage import Layout
 from twodmse.export import cards, exporting
 from twodmse.export import onnx as exporting_onnx
 from twodmse.export.cards import find_origin
 from twodmse.export.exporting import export
 from twodmse.export.samples import SAMPLES, sample_texts
+from twodmse.training.runs import train_encoder
 
 LONG = "two three red dog " * 40  # of 160 tokens, where tiny encoders read 32
 
@@ -592,3 +594,18 @@ def test_a_card_names_the_backbone_without_its_revision_and_the_data(data, shown
     origin = find_origin(str(tmp_path))
     assert (origin.backbone, origin.on_hub) == ("owner/name", True)
     assert origin.trained == (f"recipe `full` on `{shown}`, 3 steps",)
+
+
+def test_a_card_tells_the_history_of_models_in_memory(tmp_path, triplets):
+    parts = []
+    for name in ("full", "mrl"):
+        start = Encoder.load(tiny_encoder().save(tmp_path / f"start-{name}"))
+        config = TrainConfig(recipe=name, steps=1, batch_size=8, precision="fp32", out=str(tmp_path / name))
+        run = train_encoder(start, triplets, config)
+        export(run.encoder, tmp_path / f"cell-{name}", 2, 8)
+        assert f"recipe `{name}` on" in (tmp_path / f"cell-{name}" / "README.md").read_text()
+        parts.append(Encoder.load(run.folder / "model"))
+    export(average(parts), tmp_path / "mean", 2, 8)
+    card = (tmp_path / "mean" / "README.md").read_text()
+    assert "an encoder of unrecorded origin" in card
+    assert "recipe `" not in card

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import tiny_encoder
 
-from twodmse import TrainConfig
+from twodmse import Encoder, TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.training.checkpoints import fault, keep_newest, mark_complete
 from twodmse.training.folders import held
@@ -219,3 +219,13 @@ def test_nothing_to_train_is_refused(made, tmp_path):
     with pytest.raises(ValueError, match="no layer is left to train"):
         train_encoder(tiny_encoder(layers=2), made[1], config_of(tmp_path / "run", **changes))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prompt_stored_as_null_is_none(tmp_path):
+    folder = tiny_encoder().save(tmp_path / "model")
+    path = folder / "config_sentence_transformers.json"
+    settings = json.loads(path.read_text()) | {"prompts": {"q": "big house ", "n": None}, "default_prompt_name": "q"}
+    path.write_text(json.dumps(settings))
+    encoder = Encoder.load(folder)
+    np.testing.assert_array_equal(encoder.encode(["a dog"], prompt_name="n"), encoder.encode(["a dog"], prompt=""))
+    assert abs(encoder.encode(["a dog"]) - encoder.encode(["a dog"], prompt="")).max() > 1e-3

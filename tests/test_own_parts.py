@@ -235,6 +235,30 @@ def test_a_resumed_run_that_is_measured_otherwise_begins_its_best_anew(triplets,
     assert best == (tmp_path / "cut" / "model" / "model.safetensors").read_bytes()  # the last was the best by b
 
 
+class EndAt(TrainerCallback):
+    """Ends a run after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        control.should_training_stop = state.global_step >= self.step
+
+
+def test_the_old_best_does_not_come_back_after_another_stop(triplets, tmp_path, monkeypatch):
+    scores = iter([90.0, 30.0, 40.0])
+    settings = {"evaluator": lambda encoder: dict.fromkeys(("a", "b"), next(scores))}
+    with monkeypatch.context() as patch:
+        patch.setattr("test_training.train_encoder", partial(train_encoder, **settings))
+        interrupted(triplets, tmp_path / "cut", 4, monkeypatch, eval_every=3, eval_metric="a", save_every=1)
+    again = config(tmp_path / "cut", eval_every=3, eval_metric="b", save_every=1)
+    stopped = train_encoder(tiny_encoder(), triplets, again, resume=True, callbacks=[EndAt(5)], **settings)
+    assert stopped.evaluations["step"].tolist() == [3]  # no evaluation since the change
+    train_encoder(tiny_encoder(), triplets, again, resume=True, **settings)
+    last = (tmp_path / "cut" / "model" / "model.safetensors").read_bytes()
+    assert (tmp_path / "cut" / "best" / "model.safetensors").read_bytes() == last
+
+
 def test_what_an_evaluation_would_not_look_at_or_find_is_refused_before_the_run(triplets, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr("twodmse.data.tasks.load_pairs", lambda name: pairs)
     own = {"evaluator": lambda encoder: {"spearman": 1.0}}

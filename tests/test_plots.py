@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from twodmse import plots
+from twodmse.plots import grids
 from twodmse.plots.palette import LABEL, model_style, term_style
 
 matplotlib.use("Agg")
@@ -258,3 +259,11 @@ def test_rates_of_close_points_do_not_cover_each_other():
     assert [text.get_text() for text in ax.texts] == ["0.0001", "0.0008"]  # the ends of the curve
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     plt.close(figure)
+
+
+def test_what_steps_drew_is_no_loss_term():
+    history = pd.DataFrame(
+        {"step": [1, 2], "loss": [3.0, 2.0], "lr": 1e-4, "grad_norm": 1.0, "layer": [1, 3], "width": [8.0, np.nan],
+         "last": [2.0, 1.5], "off": 0.0}
+    )  # fmt: skip
+    assert grids.loss_terms(history) == ["last", "off"]

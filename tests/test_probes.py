@@ -517,3 +517,17 @@ def test_outliers_of_layers_without_any_order_have_no_number():
     states = np.random.default_rng(0).uniform(1, 2, (3, 12, 2)).astype(np.float32)  # less one, cosines are all 1
     table = probes.outliers(states, LEFT, RIGHT, GOLD)
     assert table[["coordinate", "spearman_without", "change"]].isna().all(axis=None)
+
+
+def test_probes_of_zero_vectors_have_no_number(states):
+    states = states.copy()
+    states[:, 0, :3] = 0
+    table = probes.alignment_uniformity(states, LEFT, RIGHT, GOLD, [3, D], positive=1)
+    assert table.loc[table["dim"] == 3, "uniformity"].isna().all()
+    assert table.loc[table["dim"] == D].notna().all(axis=None)
+    table = probes.anisotropy(states, [3, D])
+    assert table.loc[table["dim"] == 3, ["mean_cosine", "largest_share"]].isna().all(axis=None)
+    assert table.loc[table["dim"] == D].notna().all(axis=None)
+    table = probes.neighbours_kept(states, [3, D], k=2)
+    assert table.loc[table["dim"] == 3, "kept"].isna().all()
+    assert table.loc[table["dim"] == D, "kept"].notna().all()

@@ -131,3 +131,20 @@ def test_a_job_stopped_for_its_memory_goes_on_in_smaller_batches(tmp_path, monke
     stored.encode_to(encoder, texts, out, batch_size=4)
     assert sizes == [8, 0, 8, 4]  # 8 of the 20 were done
     np.testing.assert_allclose(np.load(out), real(encoder, texts), atol=1e-6)
+
+
+def test_a_text_that_cannot_be_encoded_is_named_by_its_place_in_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "PART", 8)
+    texts = [*sentences(12), " ", "a dog"]
+    with pytest.raises(ValueError, match=r"texts\[12\]"):
+        tiny_encoder().encode(texts)
+    real = Encoder.encode
+
+    def overflows(self, some, *args, **options):
+        if isinstance(some, list) and "a dog" in some:
+            raise ValueError(f"the vector of texts[{some.index('a dog')}] is not finite")
+        return real(self, some, *args, **options)
+
+    monkeypatch.setattr(Encoder, "encode", overflows)
+    with pytest.raises(ValueError, match=r"texts\[12\] is not finite"):
+        stored.encode_to(tiny_encoder(), [*texts[:12], "a dog"], tmp_path / "vectors.npy")

@@ -322,3 +322,11 @@ def test_every_dropout_is_set_and_no_layer_is_left_out(kind):
     set_dropout(encoder.backbone, None)
     encoder.backbone.train()
     assert encoder.encode(["a man runs"], layer=2).tolist() == encoder.encode(["a man runs"], layer=2).tolist()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_not_trained(kind, triplets, tmp_path):
+    encoder = Encoder.load(tiny_encoder().save(tmp_path / "model"), dtype=kind)
+    with pytest.raises(ValueError, match=f"the encoder's weights are in {kind}, in which most steps round to nothing"):
+        train_encoder(encoder, triplets, config(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

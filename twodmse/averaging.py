@@ -45,6 +45,7 @@ def average(encoders: Sequence[Encoder], shares: Sequence[float] | None = None) 
         if mean.is_floating_point():
             tensors = [own[name].to(mean.device, torch.float64) for own in weights]
             mean.copy_(sum(part * tensor for part, tensor in zip(parts, tensors, strict=True)))
+    made.backbone.model.config._name_or_path = ""  # of no folder: a card must not name one of the parts for the whole
     return made
 
 

@@ -165,7 +165,8 @@ def _from_objects(rows: list[tuple[str, Any]]) -> Columns:
             raise ValueError(f", {place}: it lacks {missing[0]!r}, which {rows[0][0]} has")
     if not rows:
         raise ValueError(" has no rows")
-    return {name: [row[name] for _, row in rows] for name in rows[0][1]}
+    names = dict.fromkeys(name for _, row in rows for name in row)  # also those that come later: a use refuses the gaps
+    return {name: [row.get(name) for _, row in rows] for name in names}
 
 
 def _read_parquet(path: Path) -> Columns:

@@ -9,6 +9,7 @@ from twodmse.data.memory import is_rows
 from twodmse.data.sets import TASK_GROUPS, TextSet, as_texts, load_pairs, scored
 
 TWICE = "two tasks have the same name, {}: rename one of them"
+MEAN = "mean"  # what tables call the mean over tasks
 NONE_GIVEN = "no tasks given: name at least one, for example mini-sts"
 
 
@@ -27,6 +28,8 @@ def load_tasks(tasks: Sequence[Any]) -> list[TextSet]:
                     raise ValueError(TWICE.format(name))
         else:
             texts = scored(as_texts(task, f"task {number}"))
+            if texts.name == MEAN:
+                raise ValueError(f"task {number} is called {MEAN!r}, as the mean over tasks is: rename it")
             if place(texts.name) in known:
                 raise ValueError(TWICE.format(texts.name))
             known[place(texts.name)] = texts

@@ -168,6 +168,8 @@ class Backbone(nn.Module):
         Raises:
             ValueError: if they do, as in T5.
         """
+        if n < last and hasattr(self.model.config, "attention_window"):  # Longformer
+            raise ValueError(f"{type(self.model).__name__} pads texts to its window: no pass can go on from layer {n}")
         first = self.layers[0].modules()
         if n < last and any(getattr(module, "has_relative_attention_bias", False) for module in first):
             raise ValueError(

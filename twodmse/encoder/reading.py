@@ -74,7 +74,7 @@ def prompt_of(layout: Layout, prompt: str | None, prompt_name: str | None) -> st
     if name is not None and name not in layout.prompts:
         known = ", ".join(layout.prompts) or "none"
         raise ValueError(f"this encoder has no prompt {name!r}; those it has: {known}")
-    return layout.prompts[name] if name is not None else ""
+    return layout.prompts[name] or "" if name is not None else ""
 
 
 def padded(ids: Sequence[Sequence[int]], padding: int, unpooled: int = 0) -> dict[str, Tensor]:
@@ -217,3 +217,15 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
     scaled = vectors / np.where(largest > 0, largest, 1)  # squares of what is left neither vanish nor overflow
     lengths = np.linalg.norm(scaled, axis=-1, keepdims=True)
     return scaled / np.where(lengths > 0, lengths, 1)
+
+
+def directions(vectors: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+    """Vectors (b, d) of a cell, each of length 1.
+
+    Raises:
+        ValueError: if one is zero, which has no direction.
+    """
+    unit = normalise(vectors)
+    if not unit.any(axis=1).all():
+        raise ValueError(f"the vector of a text at layer {cell[0]}, dim {cell[1]} is zero: it has no direction")
+    return unit

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,14 @@ def _encode_parts(
     with tqdm(total=len(texts), initial=done, desc="encode", unit="text", disable=progress is False) as bar:
         for start in range(done, len(texts), PART):
             some = texts[start : start + PART]
-            vectors[start : start + len(some)] = encoder.encode(some, layer, dim, progress=False, **options)
+            try:
+                vectors[start : start + len(some)] = encoder.encode(some, layer, dim, progress=False, **options)
+            except ValueError as error:  # it counts texts from the part's first
+                place = re.search(r"(?<=texts\[)\d+", str(error))
+                if place is None:
+                    raise
+                told = str(error).replace(f"texts[{place[0]}]", f"texts[{start + int(place[0])}]")
+                raise ValueError(told) from error
             vectors.flush()
             found.update(vectors[start : start + len(some)])
             with atomic_file(note) as path:

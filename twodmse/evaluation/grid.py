@@ -167,13 +167,16 @@ def cell_cosines(vectors: np.ndarray, left: Sequence[int], right: Sequence[int],
         dims: K cut widths.
 
     Returns:
-        (P, K) float64. The sums run in float64: lower precision drifts.
+        (P, K) float64, NaN where a vector is zero: it has no direction. The sums run in float64: lower precision
+        drifts.
     """
     columns = np.asarray(dims) - 1
     squares = np.cumsum(np.square(vectors, dtype=np.float64), axis=1)[:, columns]  # (n, K)
     products = np.multiply(vectors[left], vectors[right], dtype=np.float64)  # (P, D)
     products = np.cumsum(products, axis=1, out=products)[:, columns]  # (P, K)
-    return products / np.sqrt(np.maximum(squares[left] * squares[right], np.finfo(np.float64).tiny))
+    cosines = products / np.sqrt(np.maximum(squares[left] * squares[right], np.finfo(np.float64).tiny))
+    zero = squares == 0  # (n, K)
+    return np.where(zero[left] | zero[right], np.nan, cosines) if zero.any() else cosines
 
 
 def column_ranks(scores: np.ndarray, block: int = 32) -> np.ndarray:

@@ -6,6 +6,7 @@ from importlib.resources import files
 import pandas as pd
 
 from twodmse.data.sets import TASK_GROUPS
+from twodmse.evaluation.records import other_metrics
 
 MEAN, MEAN_SENTEVAL = "mean", "mean-senteval"  # task names of means over seven tasks
 MEANS = {MEAN: TASK_GROUPS["paper"], MEAN_SENTEVAL: TASK_GROUPS["senteval"]}
@@ -58,7 +59,8 @@ def minus_published(grid: pd.DataFrame, name: str) -> pd.DataFrame:
         published), Spearman x 100.
 
     Raises:
-        ValueError: for an unknown name, or if there is no task or no cell in common; both sides are named.
+        ValueError: for an unknown name, a grid of another metric, or if there is no task or no cell in common; both
+            sides are named.
     """
     theirs = published_grid(name)
     ours = with_mean(grid)
@@ -79,12 +81,14 @@ def minus_published(grid: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def with_mean(grid: pd.DataFrame) -> pd.DataFrame:
-    """Columns task, layer, dim, spearman of a grid, and rows of each of `MEANS` whose seven sets it has."""
+    """Columns task, layer, dim, spearman of a grid, and the mean of each cell that has all seven sets of `MEANS`."""
+    if others := other_metrics(grid):
+        raise ValueError(f"the grid holds {others}, and published ones Spearman: give a grid of it")
     tables = [grid[["task", "layer", "dim", "spearman"]]]
     for name, sets in MEANS.items():
-        seven = tables[0][tables[0]["task"].isin(sets)]
-        if set(seven["task"]) == set(sets):
-            tables.append(seven.groupby(["layer", "dim"], as_index=False)["spearman"].mean().assign(task=name))
+        cells = tables[0][tables[0]["task"].isin(sets)].groupby(["layer", "dim"])["spearman"]
+        means = cells.mean().where(cells.count() == len(sets))[cells.size() == len(sets)]  # of all seven, or none
+        tables.append(means.reset_index().assign(task=name))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -99,7 +99,9 @@ def read_grid_json(folder: str | Path) -> GridRecord:
         facts = read_json(path, dict[str, Any])
         sizes = {task["name"]: task["n"] for task in facts["tasks"]}
         grid = pd.DataFrame(facts.pop("cells"))
-        grid = grid.assign(n=grid["task"].map(sizes))[GRID_COLUMNS].astype({"low": float, "high": float, "n": int})
+        kinds = {"low": float, "high": float, "n": int}
+        kinds |= {"spearman": float} if grid["spearman"].isna().all() else {}
+        grid = grid.assign(n=grid["task"].map(sizes))[GRID_COLUMNS].astype(kinds)
         scorer = facts["scorer"]
         check_grid_table(grid)
     except (ValueError, KeyError, TypeError) as error:

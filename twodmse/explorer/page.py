@@ -59,9 +59,13 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
         names: what the page calls the two models.
 
     Raises:
-        ValueError: if the encoders differ in N or D, or the page would be larger than 5 MB.
+        ValueError: if the encoders differ in N or D, the sentences are no such table, or the page would be larger than
+            5 MB.
     """
     check_models(before, after)
+    columns = ("text", "theme", "set", "role")
+    if missing := [name for name in columns if name not in getattr(sentences, "columns", ())]:
+        raise ValueError(f"sentences has no column {missing[0]!r}: give a table of them, as read_sentences does")
     kept = len(fit_sentences(sentences, before.num_layers, before.dim))
     if kept < len(sentences):
         raise ValueError(f"{len(sentences)} sentences make a page larger than 5 MB: keep the first {kept}")

@@ -169,6 +169,18 @@ def colour_bar(ax: Axes, low: float, high: float, colours: str, label: str) -> N
     ax.tick_params(labelsize=8)
 
 
+def loss_terms(history: pd.DataFrame) -> list[str]:
+    """The columns of a run's history that hold loss terms: all but its own, and layers or dims that steps drew."""
+    names = [name for name in history if name not in ("step", "loss", "lr", "grad_norm")]
+    return [name for name in names if not _is_drawn(history[name])]
+
+
+def _is_drawn(column: pd.Series) -> bool:
+    """Whether a column holds integers, as draws are; where some steps drew nothing, they are whole floats with gaps."""
+    gaps = pd.api.types.is_float_dtype(column) and column.isna().any() and column.notna().any()
+    return pd.api.types.is_integer_dtype(column) or bool(gaps and (column.dropna() % 1 == 0).all())
+
+
 def terms(history: pd.DataFrame, ax: Axes, smooth: int = 10) -> Axes:
     """The loss terms of a run over its steps, each a running mean over ``smooth`` logged rows.
 
@@ -178,7 +190,7 @@ def terms(history: pd.DataFrame, ax: Axes, smooth: int = 10) -> Axes:
         smooth: logged rows of the running mean.
     """
     need(history, ("step", "loss"))
-    names = [c for c in history if c not in ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")]
+    names = loss_terms(history)
     for name in names:
         curve = history[name].rolling(smooth, min_periods=1).mean()
         ax.plot(history["step"], curve, label=name.replace("_", " "), **term_style(name, names))

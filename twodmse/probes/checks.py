@@ -89,12 +89,13 @@ def ordered_cosines(vectors: np.ndarray, dims: Sequence[int], rows: slice) -> It
         rows: the b texts to compare with all.
 
     Yields:
-        (b, n) float64 a dim.
+        (b, n) float64 a dim, NaN where a vector is zero.
     """
     vectors = vectors.astype(np.float64)
     squares = np.cumsum(np.square(vectors), axis=1)  # (n, D)
     products = np.zeros((rows.stop - rows.start, len(vectors)))  # (b, n)
     for start, stop in pairwise([0, *dims]):
         products += vectors[rows, start:stop] @ vectors[:, start:stop].T
-        lengths = np.sqrt(np.maximum(squares[:, stop - 1], np.finfo(np.float64).tiny))  # (n,)
+        lengths = np.sqrt(squares[:, stop - 1])  # (n,)
+        lengths[lengths == 0] = np.nan
         yield products / lengths[rows, None] / lengths

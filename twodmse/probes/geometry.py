@@ -37,7 +37,7 @@ def alignment_uniformity(
         positive: the score from which a pair is a positive one; 4 suits scores of 0..5.
 
     Returns:
-        One row a layer 0..N and dim: layer, dim, alignment, uniformity.
+        One row a layer 0..N and dim: layer, dim, alignment, uniformity; NaN where a vector is zero.
 
     Raises:
         ValueError: for states, pairs or dims that do not fit, or if no pair is positive.
@@ -101,6 +101,7 @@ def anisotropy(states: np.ndarray, dims: Sequence[int] | None = None) -> pd.Data
         for layer, vectors in enumerate(states):
             for dim in dims:
                 unit = normalise(vectors[:, :dim].astype(np.float64))  # (n, d)
+                unit[~unit.any(axis=1)] = np.nan  # a zero vector has no direction
                 along = np.square(unit.sum(axis=0)).sum() - np.square(unit).sum()  # of cosines, a text's own left out
                 share = np.square(unit).mean(axis=0).max()
                 table.append((layer, dim, along / (texts * (texts - 1)), effective_rank(vectors[:, :dim]), share))

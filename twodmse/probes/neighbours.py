@@ -25,7 +25,7 @@ def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: in
 
     Returns:
         One row a layer 0..N and dim: layer, dim, kept (0..1, mean over the texts); NaN for k = n-1, when every other
-        text is a neighbour and nothing could be lost.
+        text is a neighbour and nothing could be lost, and where a text's vector is zero.
 
     Raises:
         ValueError: for states or dims that do not fit, or k out of range.
@@ -43,6 +43,8 @@ def neighbours_kept(states: np.ndarray, dims: Sequence[int] | None = None, k: in
             np.put_along_axis(wanted, _nearest(whole, rows, k), True, axis=1)
             for layer, vectors in enumerate(states):
                 for column, cosines in enumerate(ordered_cosines(vectors, dims, rows)):
+                    if np.isnan(cosines).any():
+                        kept[layer, column] = np.nan
                     kept[layer, column] += np.take_along_axis(wanted, _nearest(cosines, rows, k), axis=1).sum()
                 bar.update()
     kept = kept / (texts * k) if k < texts - 1 else np.full_like(kept, np.nan)

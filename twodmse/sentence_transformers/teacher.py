@@ -28,10 +28,13 @@ class Teacher(nn.Module):
             read = SentenceTransformer(str(resolve(teacher)), device=str(student.device))
         else:
             read = copy.deepcopy(student) if teacher is student else teacher
+        if read.truncate_dim is not None:
+            raise ValueError(f"the teacher keeps {read.truncate_dim} of its dims: set its truncate_dim to None")
         self.encoder = read.requires_grad_(False)
         self.tokenizer = student.tokenizer
         same_vocabulary = read.tokenizer.get_vocab() == student.tokenizer.get_vocab()
-        self.reads_tokens = same_vocabulary and read.max_seq_length >= student.max_seq_length
+        prompt = read.prompts.get(read.default_prompt_name)  # which the student's tokens lack
+        self.reads_tokens = same_vocabulary and not prompt and read.max_seq_length >= student.max_seq_length
 
     @property
     def dim(self) -> int:

@@ -5,7 +5,7 @@ And what is refused before it starts: callbacks, loggers and plans that do not g
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 import torch
@@ -154,11 +154,22 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class OwnIntervals(TrainerCallback):
-    """The intervals of this run's settings, in place of those that a checkpoint's state brings along."""
+    """The intervals of this run's settings, in place of those that a checkpoint's state brings along.
+
+    And no best score so far, where that is one of other cells, pairs or another metric.
+
+    Args:
+        measured_anew: says whether it is.
+    """
+
+    def __init__(self, measured_anew: Callable[[], bool]) -> None:
+        self.measured_anew = measured_anew
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called once the state is there."""
         state.compute_steps(args, state.max_steps)
+        if self.measured_anew():
+            state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
 
 def choose_attention(encoder: Encoder, precision: str) -> None:
@@ -199,11 +210,17 @@ def check_still(encoder: Encoder) -> None:
 
 
 def check_whole(encoder: Encoder) -> None:
-    """Refuse an encoder that was cut in width: its backbone has coordinates that it does not give.
+    """Refuse an encoder in half precision, or one cut in width: its backbone has coordinates that it does not give.
 
     Raises:
         ValueError: saying what to do.
     """
+    kind = next(encoder.backbone.parameters()).dtype
+    if kind.itemsize < torch.float32.itemsize:
+        raise ValueError(
+            f"the encoder's weights are in {kind}, in which most steps round to nothing: load it without dtype; "
+            "the config's precision computes in half precision on weights in float32"
+        )
     if encoder.dim < encoder.backbone.dim:
         raise ValueError(
             f"the encoder keeps {encoder.dim} of its {encoder.backbone.dim} coordinates, and training would train all: "

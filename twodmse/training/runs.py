@@ -199,6 +199,7 @@ def _train(
             write_table(run.evaluations, evaluations)
         write_last_step(folder, done, config.steps)
         write_model(encoder, folder / MODEL_FOLDER, config)
+    encoder.backbone.model.config._name_or_path = str(folder / MODEL_FOLDER)  # where a card finds how it was trained
     return run
 
 

@@ -89,7 +89,7 @@ class CellTrainer(Trainer):
             train_dataset=texts,
             eval_dataset=[] if evaluator else None,  # the evaluator has its own
             data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
-            callbacks=[QuietProgress(), OwnIntervals(), *callbacks],
+            callbacks=[QuietProgress(), OwnIntervals(lambda: self.measured_anew), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         for callback in self.callback_handler.callbacks:
@@ -185,9 +185,7 @@ class CellTrainer(Trainer):
         return metrics
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Keep the model in ``best`` where its score is the highest so far, of those that are measured alike."""
-        if self.measured_anew:
-            self.state.best_metric, self.measured_anew = None, False
+        """Keep the model in ``best`` where its score is the highest so far."""
         is_best = super()._determine_best_metric(metrics, trial)
         if is_best and self.args.should_save:
             write_model(self.encoder, Path(self.args.output_dir) / BEST_FOLDER, self.config)
@@ -238,7 +236,10 @@ class CellTrainer(Trainer):
         stored = Encoder.load(resume_from_checkpoint)
         self.encoder.backbone.load_state_dict(stored.backbone.state_dict())
         before = TrainConfig.read(Path(resume_from_checkpoint) / CONFIG_FILE)
-        self.measured_anew = any(getattr(before, name) != getattr(self.config, name) for name in MEASURE)
+        other = [name for name in MEASURE if getattr(before, name) != getattr(self.config, name)]
+        self.measured_anew = bool(other)
+        if other:
+            log.warning("%s changed: from here on the best model is told anew, and scores are others", ", ".join(other))
 
     def history(self) -> pd.DataFrame:
         """One row a logged step: step, loss, lr, gradient norm, the sampled layer and dim, one column a term."""

@@ -12,9 +12,7 @@ from twodmse.efficiency.costs import cut_view
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import check_count
 from twodmse.evaluation.grid import cell_cosines, rank_correlation
-
-NOT_TERMS = ("step", "loss", "lr", "grad_norm", "layer", "dim", "last_dim")  # columns of a history that are no terms
-
+from twodmse.plots.grids import loss_terms
 
 Models = Mapping[str, Encoder] | Encoder  # of a widget: by name, or one alone
 
@@ -208,7 +206,7 @@ def smoothed_terms(history: pd.DataFrame, smooth: int) -> pd.DataFrame:
             than one.
     """
     check_count("smooth", smooth)
-    names = [column for column in history if column not in NOT_TERMS]
+    names = loss_terms(history)
     if "step" not in history or not names:
         raise ValueError("cannot replay this history: it needs a column 'step' and one column a loss term")
     for column in ("step", *names):
