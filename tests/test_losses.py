@@ -164,7 +164,7 @@ def test_large_batches_are_worked_on_in_blocks(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"contrastive": 0}, "contrastive, cosent and angle are all 0"),
+        ({"contrastive": 0}, "contrastive, cosent, angle and hard are all 0"),
         ({"contrastive": -1.0}, "contrastive is -1.0: it must be a number of 0 or more"),
         ({"scale": -20}, "scale is -20: it must be a number above 0"),
         ({"angle": 1.0, "angle_scale": 0}, "angle_scale is 0: it must be a number above 0"),

@@ -41,8 +41,8 @@ class BaseLoss:
             weight = name in ("contrastive", "cosent", "angle", "hard")
             if value is not None and not (is_finite(value) and (value >= 0 if weight else value > 0)):
                 raise ValueError(f"{name} is {value!r}: it must be a number {'of 0 or more' if weight else 'above 0'}")
-        if not self.contrastive + self.cosent + self.angle:
-            raise ValueError("contrastive, cosent and angle are all 0: give one of them a weight")
+        if not self.contrastive + self.cosent + self.angle + (self.hard or 0):
+            raise ValueError("contrastive, cosent, angle and hard are all 0: give one of them a weight")
 
     @classmethod
     def named(
