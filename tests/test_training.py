@@ -111,7 +111,7 @@ def test_the_run_folder_holds_the_model_its_config_and_the_history(triplets, tmp
     run = train_encoder(tiny_encoder(), triplets, config(tmp_path / "run"))
     loaded = Encoder.load(run.folder / "model")
     np.testing.assert_allclose(loaded.encode(["a man runs"]), run.encoder.encode(["a man runs"]), atol=1e-6)
-    assert TrainConfig.read(run.folder / "model" / "train_config.json") == config(tmp_path / "run", max_length=32)
+    assert TrainConfig.read(run.folder / "model" / "train_config.json") == config(tmp_path / "run")
     stored = pd.read_csv(run.folder / "history.csv")
     assert list(stored.columns[:6]) == ["step", "loss", "lr", "grad_norm", "layer", "dim"]
     assert {"last_full", "last_cut", "shallow_full", "shallow_cut", "alignment"} <= set(stored.columns)
@@ -285,7 +285,7 @@ def test_noise_is_a_share_of_the_words_of_a_list(texts, share):
         noised_copies(texts, tiny_encoder(), share)
 
 
-def test_an_encoder_that_does_not_read_as_the_config_says_is_refused_and_its_length_stored(triplets, tmp_path):
+def test_an_encoder_that_does_not_read_as_the_config_says_is_refused(triplets, tmp_path):
     with pytest.raises(ValueError, match="pooling is 'cls', and the encoder pools by 'mean'"):
         train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", pooling="cls"))
     with pytest.raises(ValueError, match="max_length is 5, and the encoder reads 32 tokens"):

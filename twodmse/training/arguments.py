@@ -3,7 +3,6 @@
 And what is refused before it starts: callbacks, loggers and plans that do not go with the config.
 """
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
@@ -228,23 +227,23 @@ def check_whole(encoder: Encoder) -> None:
         )
 
 
-def as_read(config: TrainConfig, encoder: Encoder) -> TrainConfig:
-    """The config with the encoder's own maximal length, where that is not the one that a loaded encoder would have.
+def check_read(config: TrainConfig, encoder: Encoder) -> None:
+    """Refuse an encoder that pools otherwise than the config says, or reads another length than it asks for.
+
+    A length at its default asks for none: an encoder in memory keeps its own, and the models of the run say it.
 
     Raises:
-        ValueError: if the encoder pools otherwise than the config says, or reads another length than it asks for.
+        ValueError: naming both.
     """
     layout = encoder.layout
     if config.pooling not in (None, layout.pooling):
         raise ValueError(f"pooling is {config.pooling!r}, and the encoder pools by {layout.pooling!r}: load it so")
-    if min(config.max_length, positions(encoder.backbone.model)) == layout.max_length:
-        return config
-    if not is_default("max_length", config.max_length):
+    usable = min(config.max_length, positions(encoder.backbone.model))
+    if usable != layout.max_length and not is_default("max_length", config.max_length):
         raise ValueError(
             f"max_length is {config.max_length}, and the encoder reads {layout.max_length} tokens: load it with that "
             "max_length, or leave it out"
         )
-    return dataclasses.replace(config, max_length=layout.max_length)
 
 
 def check_plan(recipe: Recipe, config: TrainConfig) -> None:

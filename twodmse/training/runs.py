@@ -21,10 +21,10 @@ from twodmse.objectives.objective import Base, BaseLoss, by_cell
 from twodmse.objectives.plan import PlanOf
 from twodmse.objectives.recipes import Recipe
 from twodmse.training.arguments import (
-    as_read,
     check_callbacks,
     check_loggers,
     check_plan,
+    check_read,
     check_still,
     check_whole,
     set_dropout,
@@ -140,7 +140,8 @@ def train_encoder(
     """
     check_whole(encoder)
     texts = as_texts(texts, "data")
-    config = with_own(as_read(config, encoder), recipe, base_loss)
+    check_read(config, encoder)
+    config = with_own(config, recipe, base_loss)
     with held(Path(config.out), config, texts, resume):
         return _train(encoder, texts, config, resume, recipe, base_loss, callbacks, evaluator)
 
