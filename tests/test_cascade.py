@@ -212,6 +212,12 @@ def test_a_tokenizer_that_pads_on_the_left_changes_no_vector():
     np.testing.assert_allclose(shallow, encoder.encode(texts, 1, 8), atol=1e-5)
 
 
+@pytest.mark.parametrize("cache_bytes", [None, -1, 2.5])
+def test_memory_that_is_none_is_refused(encoder, cache_bytes):
+    with pytest.raises(ValueError, match=f"cache_bytes is {cache_bytes}: give a whole number from 0 up"):
+        Cascade(encoder, DOCUMENTS, (1, 4), cache_bytes=cache_bytes)
+
+
 def test_an_index_gives_each_document_once_by_a_whole_number(encoder):
     index = Cascade(encoder, DOCUMENTS, (1, 8), shortlist=5)
     for give, message in (
@@ -235,7 +241,10 @@ def test_a_text_without_a_direction_is_refused(encoder):
         for layer in range(LAYERS):
             norm = encoder.backbone.layers[layer].output.LayerNorm
             norm.weight[:4], norm.bias[:4] = 0, 0
-    with pytest.raises(ValueError, match="the vector of a text at layer 1, dim 4 is zero: it has no direction"):
+    index = Cascade(encoder, DOCUMENTS, (1, 8), (2, 4))  # its deep cell is zero
+    with pytest.raises(ValueError, match=r"the vector of queries\[\d\] at layer 2, dim 4 is zero: it has no direction"):
+        index.search(QUERIES[:2], k=3)
+    with pytest.raises(ValueError, match=r"the vector of texts\[\d+\] at layer 1, dim 4 is zero: it has no direction"):
         Cascade(encoder, DOCUMENTS, (1, 4))
 
 

@@ -12,7 +12,7 @@ from twodmse.data.sets import STS_TASKS, TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation import published, records
 from twodmse.evaluation.compare import compare_models, overall
-from twodmse.evaluation.grid import resample_counts, sts_grid
+from twodmse.evaluation.grid import resample_counts, resamples_of, sts_grid
 from twodmse.evaluation.published import minus_published, published_grid, published_names
 from twodmse.evaluation.records import read_grid_json, write_grid_json
 
@@ -48,15 +48,24 @@ def test_differences_equal_the_two_grids_and_their_mean(sets, models):
     np.testing.assert_allclose(table["difference"], table["second"] - table["first"], atol=1e-12)
 
 
+def test_resamples_go_by_the_rows_wherever_a_file_lies_and_by_the_name_of_a_named_set():
+    pairs = SETS["one"]
+    first = resamples_of(pairs, 10)
+    np.testing.assert_array_equal(first, resamples_of(TextSet("/there/two.csv", pairs.columns, pairs.gold), 10))
+    assert (first != resamples_of(TextSet("one", pairs.columns, pairs.gold + 1), 10)).any()
+    stsb = resamples_of(TextSet("stsb", pairs.columns, pairs.gold), 10)
+    np.testing.assert_array_equal(stsb, resample_counts(len(pairs), 10, "stsb"))
+
+
 def test_intervals_and_p_are_those_of_a_paired_bootstrap_pair_by_pair(sets, models):
     table = compare_models(*models, ["one", "two"], dims=[DIM], layers=[2], resamples=400).set_index("task")
     every = []
-    for name, pairs in SETS.items():
+    for pairs in SETS.values():
         vectors = [[m.encode(column, 2, DIM).astype(float) for column in pairs.columns] for m in models]
         ranks = [rankdata((a * b).sum(axis=1)) for a, b in vectors]
         gold = rankdata(pairs.gold)
         draws = []
-        for counts in resample_counts(len(pairs), 400, name).astype(int):
+        for counts in resamples_of(pairs, 400).astype(int):
             index = np.repeat(np.arange(len(pairs)), counts)  # one resample, the same rows for both models
             one, two = (np.corrcoef(r[index], gold[index])[0, 1] for r in ranks)
             draws.append(100 * (two - one))
@@ -331,6 +340,12 @@ def test_grid_json_comes_back_as_it_was_written(folder):
     assert raw["cells"][1] == {"task": "a", "layer": 2, "dim": 8, "spearman": 2.25, "low": None, "high": None}
 
 
+def test_a_grid_of_the_layer_before_the_first_alone_comes_back_undefined(folder):
+    grid = GRID.assign(layer=0, spearman=np.nan).drop_duplicates(["task", "dim"], ignore_index=True)
+    write_grid_json(folder, grid, "me/model")
+    pd.testing.assert_frame_equal(read_grid_json(folder).grid, grid)
+
+
 def test_grid_json_is_not_written_over_unasked(folder):
     write_grid_json(folder, GRID, "first")
     with pytest.raises(FileExistsError, match="--overwrite"):
@@ -467,6 +482,9 @@ def test_grid_save_puts_the_grid_beside_the_model(saved):
         (["compare", "A", "B", "--dims", "x"], ["--dims is 'x'"]),
         (["compare", "A", "B", "--dims", "33"], ["dim 33 is out of range"]),
         (["compare", "A", "B", "--resamples", "5"], ["resamples is 5"]),
+        (["compare", "A", "--published", "minilm_mteb", "--resamples", "500"], ["--resamples", "leave it out"]),
+        (["compare", "A", "B", "--tasks", "mteb:STS12", "--resamples", "500"], ["--resamples", "leave it out"]),
+        (["grid", "A", "--tasks", "mteb:STS12", "--metric", "auc"], ["--metric auc is for scored pairs"]),
         (["compare", "A", "--published", "none"], ["unknown published table 'none'", "minilm_mteb"]),
         (["compare", "A", "--published", "starbucks_table_a1"], ["several models", "BERT-2DMSE"]),
         (["compare", "A", "--published", "minilm_mteb"], ["no cell in common", "dims 384", "layers 1, 2, 3, 4"]),

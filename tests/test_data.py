@@ -66,6 +66,12 @@ def test_unknown_sets_and_sets_without_scores(tmp_path):
         load_texts("nli")
     with pytest.raises(ValueError, match="has no scores"):
         load_pairs(write(TRIPLETS, tmp_path / "t.csv"))
+    (tmp_path / "t.csv").rename(tmp_path / "t.csv.gz")
+    with pytest.raises(ValueError, match=r"t\.csv\.gz is a file of another kind: unpack or save it as one"):
+        load_pairs(tmp_path / "t.csv.gz")
+    (tmp_path / "s.csv").write_text("sentence1, sentence2, score\na, b, 1\n")
+    with pytest.raises(ValueError, match="has the columns sentence1, ' sentence2', ' score': it needs"):
+        load_pairs(tmp_path / "s.csv")
 
 
 def test_batches_hold_each_text_once_and_follow_the_seed():

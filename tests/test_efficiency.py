@@ -389,6 +389,12 @@ def test_pick_prints_a_cell_and_the_python_that_uses_it(model, scored, tmp_path,
     assert "--overwrite" in pick(model, "--picture", tmp_path / "p.png").stderr
 
 
+def test_pick_among_given_dims(model, scored):
+    result = pick(model, "--tasks", scored, "--dims", "5")
+    assert result.exit_code == 0, result.output
+    assert ", dim 5, " in result.output
+
+
 def test_pick_in_float32_prints_a_line_that_runs():
     from twodmse.commands.costs import usage
 

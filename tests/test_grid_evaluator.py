@@ -74,6 +74,8 @@ def test_what_cannot_be_scored_is_refused(model, pairs):
         GridEvaluator([pairs, pairs])
     with pytest.raises(ValueError, match="no tasks given"):
         GridEvaluator([])
+    with pytest.raises(ValueError, match="scores are all 3"):
+        GridEvaluator([TextSet("same", pairs.columns, 0 * pairs.gold + 3)])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from conftest import DIM, LAYERS, run_app, tiny_encoder
 from matplotlib import pyplot as plt
 
 from twodmse import plots
+from twodmse.data.sets import TextSet
 from twodmse.efficiency.costs import best_cell, cell_costs
 from twodmse.evaluation.records import check_grid_table, read_grid_json, read_grid_table
 from twodmse.export.exporting import export
@@ -66,7 +67,8 @@ def test_a_replay_of_a_missing_score_is_refused():
 def test_the_best_model_is_not_told_by_the_cells_that_have_a_score(monkeypatch):
     grid = pd.DataFrame({"layer": [1, 2], "dim": [8, 8], "spearman": [NAN, 50.0]})
     monkeypatch.setattr("twodmse.training.validation.pairs_grid", lambda *args, **kwargs: grid)
-    scores = cell_evaluator(None, tiny_encoder(), [(1, 8), (2, 8)])(tiny_encoder())
+    pairs = TextSet("t", (("a", "b"), ("c", "d")), np.arange(2.0))
+    scores = cell_evaluator(pairs, tiny_encoder(), [(1, 8), (2, 8)])(tiny_encoder())
     assert math.isnan(scores["spearman"])
     assert scores["spearman_2_8"] == 50
 

@@ -167,6 +167,18 @@ def test_a_lock_leaves_no_folder_behind(tmp_path):
     assert names(tmp_path) == []
 
 
+def test_what_cannot_be_written_is_not_said_to_be_held_by_another(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", ".x.csv.lock")
+
+    monkeypatch.setattr("twodmse.files.os.open", refuse)
+    with (
+        pytest.raises(PermissionError, match=r"csv cannot be written: Permission denied$"),
+        locked(tmp_path / "x.csv"),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("name", ["pic", ".png", "a.xyz", "a.pgf", "sub/"])
 def test_a_picture_says_its_format_before_the_work(tmp_path, model, scored, name):
     result = run("grid", model, "--tasks", scored, "--dims", 8, "--picture", f"{tmp_path}/{name}")
@@ -188,6 +200,9 @@ def test_one_file_cannot_hold_table_and_picture(tmp_path, model, scored):
 def test_spreadsheets_run_no_text_of_a_table(tmp_path):
     write_table(pd.DataFrame({"task": ["=1+2", "@x", "stsb"], "low": [-1.5, 2.0, 3.0]}), tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text() == "task,low\n'=1+2,-1.5\n'@x,2.0\nstsb,3.0\n"
+    grid = pd.DataFrame({"task": ["=1+2", "'a", "-"], "layer": 1, "dim": [1, 2, 3], "spearman": 4.0})
+    write_table(grid, tmp_path / "g.csv")
+    pd.testing.assert_frame_equal(read_grid_table(tmp_path / "g.csv"), grid)
     assert [no_formula(value) for value in ("-a", "a-", -1)] == ["'-a", "a-", -1]
 
 
@@ -266,7 +281,7 @@ def test_a_command_whose_interrupt_a_library_kept_says_that_it_was_interrupted(a
     assert "twodmse: interrupted; nothing half-written is left" in result.output
 
 
-@pytest.mark.parametrize("ending", [".xlsx", ".tsv", ".parquet"])
+@pytest.mark.parametrize("ending", [".xlsx", ".tsv", ".parquet", ".png"])
 def test_a_table_is_not_written_as_csv_under_the_name_of_another_kind(tmp_path, model, scored, ending):
     done = run("grid", model, "--tasks", scored, "--out", tmp_path / f"grid{ending}")
     assert done.exit_code == 1

@@ -274,6 +274,10 @@ def test_what_an_evaluation_would_not_look_at_or_find_is_refused_before_the_run(
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=2, **settings), **given)
+    same = TextSet("same", pairs.columns, np.full(len(pairs), 3.0))
+    monkeypatch.setattr("twodmse.data.tasks.load_pairs", lambda name: same)
+    with pytest.raises(ValueError, match="scores are all 3"):
+        train_encoder(tiny_encoder(), triplets, config(tmp_path / "run", eval_every=2, eval_data="same"))
     assert not (tmp_path / "run").exists()
 
 

@@ -475,6 +475,9 @@ def test_probe_writes_a_table_a_probe_and_pictures(files, pairs, tmp_path):
     raw = table[(table["model"] == str(files["MODEL"])) & ~table["normalised"]]
     np.testing.assert_allclose(raw["kl"], expected["kl"], rtol=1e-4)
     assert f"{at(expected, 1, 32)['kl']:.4g}" in result.output
+    assert f"{files['MODEL']} on {files['PAIRS']}, full width, by layer" in result.output
+    narrow = run("probe", files["MODEL"], "--out", tmp_path / "narrow", *args[4:-1], "4")
+    assert f"{files['MODEL']} on {files['PAIRS']}, dim 4, by layer" in narrow.output
     again = run(*args)
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr

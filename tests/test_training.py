@@ -315,7 +315,9 @@ def test_every_dropout_is_set_and_no_layer_is_left_out(kind):
     with pytest.raises((ValueError, RuntimeError)):
         check_still(encoder)
     set_dropout(encoder.backbone, 0.0)
+    encoder.backbone.eval()
     check_still(encoder)
+    assert not encoder.backbone.training
     set_dropout(encoder.backbone, 0.5)
     with pytest.raises(ValueError, match="still drops at random in a place that is not known: leave it out"):
         check_still(encoder)

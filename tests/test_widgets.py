@@ -592,6 +592,14 @@ def test_what_cannot_be_loaded_leaves_no_grid_of_another_model_to_pick_from_or_s
     assert own.best.value == ""
 
 
+def test_a_model_that_was_replaced_under_its_name_is_loaded_anew(own, tmp_path):
+    other = tiny_encoder("mpnet", layers=2)
+    other.save(tmp_path / "mine", overwrite=True)
+    own.score.click()
+    assert own.encoder.num_layers == 2
+    np.testing.assert_allclose(own.encoder.encode([FIRST]), other.encode([FIRST]), atol=1e-6)
+
+
 def test_own_file_and_pasted_pairs_are_read(own):
     rows = "sentence1,sentence2,score\na man,a dog,1\na cat,a cat runs,4\nred house,blue park,2\n"
     own.file.value = (
@@ -705,6 +713,8 @@ def test_settings_of_views_are_checked(models):
     texts = sentences(4)
     with pytest.raises(ValueError, match="groups is 3: give a list"):
         TextMap(models, texts, 3)
+    with pytest.raises(ValueError, match="sentence 1 is 3: give a text"):
+        TwoSentences(models, 3, SECOND)
     with pytest.raises(ValueError, match="groups is 'abcd': give a list"):
         TextMap(models, texts, "abcd")
     view = TextMap(models, texts)

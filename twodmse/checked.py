@@ -103,6 +103,11 @@ def as_path(value: Any) -> Path:
     return Path(name)
 
 
+def other_metrics(table: Any) -> str:
+    """The metrics besides Spearman that the column ``metric`` of a table of scores names, if it has one."""
+    return ", ".join(sorted(map(str, set(table.get("metric", ())) - {"spearman"})))
+
+
 def plain(value: Any) -> Any:
     """A path as text, NumPy's numbers and arrays as Python's, a list as a tuple; anything else as it is."""
     if isinstance(value, os.PathLike):

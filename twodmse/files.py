@@ -165,9 +165,12 @@ def locked(path: str | Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
+        os.close(os.open(lock.lock_file, os.O_CREAT | os.O_WRONLY, 0o644))
         lock.acquire(blocking=False)
     except Timeout:
         raise FileExistsError(f"{path} is being written by another process: wait for it, or choose another") from None
+    except OSError as error:
+        raise type(error)(f"{path} cannot be written: {error.strerror}") from None
     try:
         yield
     finally:
@@ -193,10 +196,7 @@ def atomic_file(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
         os.chmod(work, 0o644)
         yield work
         check_file(path, overwrite)
-        if overwrite:
-            os.replace(work, target)
-        else:
-            _publish(work, target)
+        (os.replace if overwrite else _publish)(work, target)
     finally:
         work.unlink(missing_ok=True)
 

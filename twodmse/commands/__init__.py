@@ -82,14 +82,14 @@ def quiet_libraries() -> None:
 
 
 def refuse_existing(
-    paths: Sequence[Path | None], overwrite: bool, picture: Path | None = None, read: Sequence[str | Path] = ()
+    paths: Sequence[Path | None], overwrite: bool, pictures: Sequence[Path | None] = (), read: Sequence[str | Path] = ()
 ) -> None:
     """Refuse, before any work is done, what could not be written, and keep other processes from writing it meanwhile.
 
     Args:
         paths: of the files to write; None stands for one that is not wanted.
         overwrite: whether regular files there may be replaced.
-        picture: that of ``paths`` whose name must say the format of a picture.
+        pictures: those of ``paths`` whose names must say the format of a picture.
         read: what the command reads, as `refuse_read`.
 
     Raises:
@@ -97,18 +97,18 @@ def refuse_existing(
         ValueError: if two are one file, one is read by the command, a picture's format is unknown, or a table's name
             says a format that is not written.
     """
-    from twodmse.files import check_file, check_picture, locked
+    from twodmse.files import PICTURES, check_file, check_picture, locked
 
     wanted = [path for path in paths if path is not None]
-    for path in wanted:
-        if path.suffix.lower() in OTHER_TABLES:
-            raise ValueError(f"{path} would be written as CSV: give a name that ends in .csv")
-    if picture is not None:
-        check_picture(picture)
     refuse_read(wanted, read)
     targets = [check_file(path, overwrite) for path in wanted]
     if len(set(targets)) < len(targets):
         raise ValueError(f"{wanted[0]} is to hold two things: give --out and --picture names of their own")
+    for path in wanted:
+        if path in pictures:
+            check_picture(path)
+        elif path.suffix.lower() in (*OTHER_TABLES, *PICTURES):
+            raise ValueError(f"{path} would be written as CSV: give a name that ends in .csv")
     for target in targets:
         HELD.get().enter_context(locked(target))
 

@@ -33,7 +33,9 @@ def compare(
         ),
     ] = None,
     dims: Annotated[str | None, typer.Option(help="Comma-separated, or 'all'. [default: those that both have]")] = None,
-    resamples: Annotated[int, typer.Option(help="Resamples of the paired bootstrap between two models.")] = 1000,
+    resamples: Annotated[
+        int | None, typer.Option(help="Resamples of the paired bootstrap between two models. [default: 1000]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file to write, one row a task and cell.")] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG or PDF to write: both grids and their difference.")] = None,
     overwrite: Overwrite = False,
@@ -51,7 +53,9 @@ def compare(
 
     if (second is None) == (published is None):
         raise ValueError("give a second model, or --published TABLE/MODEL in its place")
-    refuse_existing([out, picture], overwrite, picture, parse_names(tasks or ""))
+    if resamples is not None and (second is None or mteb_names(tasks or "")):
+        raise ValueError("--resamples is of the bootstrap between two models on scored pairs: leave it out here")
+    refuse_existing([out, picture], overwrite, [picture], parse_names(tasks or ""))
     if second is not None:
         table = with_model(first, second, tasks, dims, resamples)
         sides = (label(first), label(second))
@@ -84,7 +88,7 @@ def say_undefined(table: "pd.DataFrame") -> None:
             typer.echo(f"{task} has no interval: its pairs are too few to say much", err=True)
 
 
-def with_model(first: str, second: str, tasks: str | None, dims: str | None, resamples: int) -> "pd.DataFrame":
+def with_model(first: str, second: str, tasks: str | None, dims: str | None, resamples: int | None) -> "pd.DataFrame":
     """The table of `compare_models` for two models by name; of `mteb_difference` on tasks of mteb.
 
     Raises:
@@ -92,6 +96,7 @@ def with_model(first: str, second: str, tasks: str | None, dims: str | None, res
     """
     from twodmse.encoder.encoder import Encoder
     from twodmse.evaluation.compare import compare_models
+    from twodmse.evaluation.grid import RESAMPLES
 
     one, other = Encoder.load(first), Encoder.load(second)
     wanted = parse_dims(dims, min(one.dim, other.dim))
@@ -102,7 +107,7 @@ def with_model(first: str, second: str, tasks: str | None, dims: str | None, res
         from twodmse.evaluation.mteb_cells import mteb_difference
 
         return mteb_difference(*tables)
-    return compare_models(one, other, parse_names(tasks or "mini-sts"), wanted, resamples=resamples)
+    return compare_models(one, other, parse_names(tasks or "mini-sts"), wanted, resamples=resamples or RESAMPLES)
 
 
 def with_published(model: str, name: str, tasks: str | None, dims: str | None) -> "pd.DataFrame":

@@ -8,7 +8,7 @@ import typer
 
 from twodmse.commands import Model, Overwrite, one_line_errors, refuse_existing
 from twodmse.commands.encode import texts_of
-from twodmse.commands.grid import mteb_names, say_few_pairs, scored
+from twodmse.commands.grid import mteb_names, parse_dims, say_few_pairs, scored
 from twodmse.names import parse_names
 
 if TYPE_CHECKING:
@@ -137,13 +137,16 @@ def pick(
     max_bytes: Annotated[float | None, typer.Option(help="Most bytes of a stored vector.")] = None,
     min_spearman: Annotated[float | None, typer.Option(help="Least Spearman x 100, mean over the tasks.")] = None,
     tasks: Annotated[str, typer.Option(help="What cells are scored on, comma-separated, as in grid.")] = "mini-sts",
+    dims: Annotated[
+        str | None, typer.Option(help="Comma-separated, or 'all'. [default: 8,16,32,... and the full one]")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(help="PNG or PDF to write: the best cells for every budget.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Pick the best cell (layer, dim, precision) within a budget, from scores and times measured on this machine.
 
-    Every layer and dim is scored with its vectors kept in float32, int8 and binary (on tasks of mteb, such as
-    mteb:SciFact, in float32 alone). Without limits: the best of all.
+    Every layer at each of --dims is scored with its vectors kept in float32, int8 and binary (on tasks of mteb, such
+    as mteb:SciFact, in float32 alone). Without limits: the best of all.
 
     Example: twodmse pick bundled --max-ms 5 --max-bytes 256 --min-spearman 40
     """
@@ -153,16 +156,17 @@ def pick(
     from twodmse.files import write_figure
     from twodmse.plots.grids import score_name
 
-    refuse_existing([picture], overwrite, picture, parse_names(tasks))
+    refuse_existing([picture], overwrite, [picture], parse_names(tasks))
     check_limits(max_ms, max_bytes, min_spearman)
     encoder = Encoder.load(model)
+    wanted = parse_dims(dims, encoder.dim)
     if mteb_names(tasks):
-        grid = scored(encoder, model, tasks, None)
+        grid = scored(encoder, model, tasks, wanted)
     else:
         sets = load_tasks(parse_names(tasks))
         for pairs in sets:
             say_few_pairs(pairs.name, len(pairs))
-        grid = quantised_grid(encoder, sets)
+        grid = quantised_grid(encoder, sets, wanted)
     costs = layer_costs(encoder)
     if picture is not None:
         write_figure(budget_figure(grid, costs), picture, overwrite)

@@ -68,7 +68,7 @@ def grid(
     from twodmse.files import write_figure, write_table
     from twodmse.plots.grids import score_name
 
-    refuse_existing([out, picture], overwrite, picture, parse_names(tasks))
+    refuse_existing([out, picture], overwrite, [picture], parse_names(tasks))
     seeds = check_save(model, tasks, metric, overwrite) if save else []
     encoder = Encoder.load(model)
     of_hub = {"config": data_config, "split": data_split, "columns": parse_columns(columns)}
@@ -173,6 +173,8 @@ def scored(
         own = [load_pairs(name, **options) if name in renamed else name for name in own]
     if results is not None and not theirs:
         raise ValueError(f"--results takes mteb's own result files, and none of {tasks} is mteb:NAME: use --out")
+    if theirs and not own and metric != "spearman":
+        raise ValueError(f"--metric {metric} is for scored pairs: mteb scores its tasks by the task's own main metric")
     if not theirs:
         return sts_grid(encoder, own, dims, metric=metric)
     try:

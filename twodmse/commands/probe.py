@@ -56,8 +56,9 @@ def probe(
         raise ValueError(f"--compare is {compare!r}, the same as the model: name another one")
     if out.is_file():
         raise FileExistsError(f"{out} is a file: --out must be a folder")
-    files = [out / f"{name}.csv" for name in TABLES] + [out / f"{name}.png" for name in PICTURES]
-    refuse_existing(files, overwrite, read=[texts, data])
+    pictures = [out / f"{name}.png" for name in PICTURES]
+    files = [out / f"{name}.csv" for name in TABLES] + pictures
+    refuse_existing(files, overwrite, pictures, read=[texts, data])
     encoders = {name: Encoder.load(name) for name in names}
     pairs, train = load_pairs(texts), load_texts(data)
     found = {
@@ -65,7 +66,9 @@ def probe(
         for name, encoder in encoders.items()
     }
     for name, tables in found.items():
-        typer.echo(f"{name} on {texts}, full width, by layer")
+        width = tables["kl_to_last"]["dim"].max()
+        of = "full width" if width == encoders[name].dim else f"dim {width}"
+        typer.echo(f"{name} on {texts}, {of}, by layer")
         typer.echo(probes.summary(tables).to_string(float_format="{:.4g}".format) + "\n")
     say_few_pairs(texts, len(pairs))
     write_probes(found, out, overwrite)

@@ -23,10 +23,10 @@ def read_columns(path: Path) -> Columns:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for a file that is not UTF-8, a line that does not fit the header, a stray quotation mark, a column
-            named twice, broken JSON or parquet; file and line are named.
+        ValueError: for a file of another kind, one that is not UTF-8, a line that does not fit the header, a stray
+            quotation mark, a column named twice, broken JSON or parquet; file and line are named.
     """
-    return _of_file(path, lambda: READERS[path.suffix.lower()](path))
+    return _of_file(path, lambda: READERS.get(path.suffix.lower(), _refuse)(path))
 
 
 def read_lines(path: Path) -> list[str]:
@@ -47,6 +47,10 @@ def _of_file(path: Path, read: Callable[[], T]) -> T:
         return read()
     except ValueError as error:
         raise ValueError(f"{path}{error}") from error
+
+
+def _refuse(path: Path) -> Columns:
+    raise ValueError(f" is a file of another kind: unpack or save it as one that ends in {', '.join(READERS)}")
 
 
 def _read_text(path: Path) -> str:

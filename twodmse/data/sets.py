@@ -42,6 +42,7 @@ HUB_SETS = {name: (repo, None, "test") for name, repo in STS_TASKS.items()} | {
     "all-nli": ("sentence-transformers/all-nli", "triplet", "train"),
 }
 LABELLED = "all-nli-labelled"  # as AnglE trains on NLI: entailment 1, contradiction 0, no neutral pairs
+NAMES = ("mini-nli", "mini-sts", "mini-sts-validation", *HUB_SETS, LABELLED)
 TRIPLET = ("anchor", "positive", "negative")
 PAIR = ("anchor", "positive")
 HUB = "hub:"  # begins the name of any set of the hub
@@ -123,13 +124,10 @@ def load_texts(
         return check_rows(name, {column: rows[column][:] for column in rows.column_names})
     if name == LABELLED:
         return labelled(load_texts("all-nli"), name)
-    path = Path(name)
-    if path.suffix.lower() in READERS:
-        return as_texts(read_columns(path), name, columns)
-    known = ", ".join(["mini-nli", "mini-sts", "mini-sts-validation", *HUB_SETS, LABELLED])
-    raise ValueError(
-        f"unknown data set {name!r}: choose one of {known}, {HUB}owner/name, or a file ending in {', '.join(READERS)}"
-    )
+    if Path(name).suffix.lower() in READERS or Path(name).is_file():
+        return as_texts(read_columns(Path(name)), name, columns)
+    known = f"{', '.join(NAMES)}, {HUB}owner/name, or a file ending in {', '.join(READERS)}"
+    raise ValueError(f"unknown data set {name!r}: choose one of {known}")
 
 
 def labelled(triplets: TextSet, name: str) -> TextSet:
@@ -254,9 +252,9 @@ def check_rows(name: str, table: Columns) -> TextSet:
     """
     layout = next((c for c in (TRIPLET, SCORED, PAIR) if set(c) <= set(table)), None)
     if layout is None:
+        has = ", ".join(column if column == column.strip() else repr(column) for column in table)
         raise ValueError(
-            f"{name} has the columns {', '.join(table)}: it needs anchor, positive[, negative], "
-            "or sentence1, sentence2, score"
+            f"{name} has the columns {has}: it needs anchor, positive[, negative], or sentence1, sentence2, score"
         )
     scores = [column for column in table if column.strip().lower() in SCORE_NAMES]
     if layout is not SCORED and scores:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from twodmse.checked import other_metrics
 from twodmse.data.sets import distinct, load_pairs
 from twodmse.data.tasks import load_tasks
 from twodmse.efficiency.timing import half_range, peak_memory, take_turns
@@ -18,7 +19,6 @@ from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.reading import as_texts, check_count
 from twodmse.evaluation.grid import check_grid, gold_ranks, rank_scores
 from twodmse.evaluation.quantise import VECTOR_PRECISIONS, precision_scores, vector_bytes
-from twodmse.evaluation.records import other_metrics
 
 
 class CellCost(NamedTuple):

@@ -23,13 +23,13 @@ from twodmse.encoder.loading import (
     quiet_transformers,
     usable_length,
 )
-from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_texts, normalise, padded, prompt_of, read_layers
+from twodmse.encoder.reading import as_texts, directions, normalise, padded, prompt_of, read_layers
 from twodmse.encoder.settings import read_folder
 from twodmse.encoder.storage import Layout, save_tokenizer, write_layout
 from twodmse.encoder.trial import trial
 from twodmse.files import atomic_folder
 
-__all__ = ["PROGRESS_FROM", "Encoder", "check_texts", "normalise", "quiet_transformers"]
+__all__ = ["Encoder", "normalise", "quiet_transformers"]
 
 
 class Encoder:
@@ -228,11 +228,7 @@ class Encoder:
         vectors = np.empty((len(listed), dim), dtype=np.float32)
 
         def keep(rows: np.ndarray, states: np.ndarray) -> None:
-            part = normalise(states[0, :, :dim])  # (b, d), cut before normalising
-            if not part.any(axis=1).all():
-                row = rows[~part.any(axis=1)][0]
-                raise ValueError(f"the vector of texts[{row}] at layer {layer}, dim {dim} is zero: it has no direction")
-            vectors[rows] = part
+            vectors[rows] = directions(states[0, :, :dim], (layer, dim), rows)  # (b, d), cut before normalising
 
         read_layers(self, [layer], listed, keep, batch_size, progress, prompt_of(self.layout, prompt, prompt_name))
         return vectors[0] if isinstance(texts, str) else vectors

@@ -219,13 +219,20 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
     return scaled / np.where(lengths > 0, lengths, 1)
 
 
-def directions(vectors: np.ndarray, cell: tuple[int, int]) -> np.ndarray:
+def directions(vectors: np.ndarray, cell: tuple[int, int], rows: Sequence[int], name: str = "texts") -> np.ndarray:
     """Vectors (b, d) of a cell, each of length 1.
 
+    Args:
+        vectors: raw.
+        cell: where they are from, as a message names it.
+        rows: the numbers of their b texts.
+        name: what the message calls the list of texts.
+
     Raises:
-        ValueError: if one is zero, which has no direction.
+        ValueError: with the text's number, if a vector is zero, which has no direction.
     """
-    unit = normalise(vectors)
-    if not unit.any(axis=1).all():
-        raise ValueError(f"the vector of a text at layer {cell[0]}, dim {cell[1]} is zero: it has no direction")
+    unit = normalise(vectors)  # (b, d)
+    if not (has := unit.any(axis=1)).all():
+        where = f"{name}[{np.asarray(rows)[~has][0]}] at layer {cell[0]}, dim {cell[1]}"
+        raise ValueError(f"the vector of {where} is zero: it has no direction")
     return unit

@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from twodmse.encoder.encoder import PROGRESS_FROM, Encoder, normalise
+from twodmse.checked import is_whole
+from twodmse.encoder.encoder import Encoder, normalise
 from twodmse.encoder.loading import check_encoder
-from twodmse.encoder.reading import as_texts, check_count, directions, evaluating
+from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_count, directions, evaluating
 
 CACHE_BYTES = 2**30  # of token vectors kept for documents that may go on
 Find = Callable[[np.ndarray, int], np.ndarray]  # (Q, d1) vectors and K -> (Q, K) document numbers, best first
@@ -57,6 +58,8 @@ class Cascade:
         self.shallow, self.deep = check_cells(encoder, shallow, deep)
         check_count("shortlist", shortlist)
         check_count("batch_size", batch_size)
+        if not is_whole(cache_bytes, 0):
+            raise ValueError(f"cache_bytes is {cache_bytes!r}: give a whole number from 0 up")
         texts = as_texts(texts)
         self.encoder, self.shortlist, self.batch_size = encoder, min(shortlist, len(texts)), batch_size
         self.ids = encoder.tokenise(texts)["input_ids"]
@@ -67,7 +70,7 @@ class Cascade:
         self.layers_run = 0  # layers computed so far, a text and a layer each: index and searches
         room = cache_bytes
         for rows, tokens, pooled in self._run(self.ids, None, 0, self.shallow[0]):
-            self.shallow_vectors[rows] = directions(pooled[:, : self.shallow[1]], self.shallow)
+            self.shallow_vectors[rows] = directions(pooled[:, : self.shallow[1]], self.shallow, rows)
             for row, own in zip(rows, tokens, strict=True):
                 if own.nbytes <= room:
                     room -= own.nbytes
@@ -126,9 +129,10 @@ class Cascade:
         ids = self.encoder.tokenise(queries)["input_ids"]
         shallow, deep = np.empty((len(ids), d1), np.float32), np.empty((len(ids), d2), np.float32)
         for rows, tokens, pooled in self._run(ids, None, 0, n1):
-            shallow[rows] = directions(pooled[:, :d1], self.shallow)
+            shallow[rows] = directions(pooled[:, :d1], self.shallow, rows, "queries")
             for again, _, further in self._run([ids[i] for i in rows], tokens, n1, n2):
-                deep[np.asarray(rows)[again]] = directions(further[:, :d2], self.deep)
+                those = np.asarray(rows)[again]
+                deep[those] = directions(further[:, :d2], self.deep, those, "queries")
         return shallow, deep
 
     def _deepen(self, documents: np.ndarray) -> None:
@@ -139,7 +143,8 @@ class Cascade:
         for start, group in ((n1, paused), (0, [i for i in todo if self.tokens[i] is None])):
             tokens = [self.tokens[i] for i in group] if start else None
             for rows, _, pooled in self._run([self.ids[i] for i in group], tokens, start, n2):
-                self.deep_vectors[np.asarray(group)[rows]] = directions(pooled[:, :d2], self.deep)
+                those = np.asarray(group)[rows]
+                self.deep_vectors[those] = directions(pooled[:, :d2], self.deep, those)
         for i in todo:
             self.deepened[i], self.tokens[i] = True, None
 

@@ -20,8 +20,8 @@ from twodmse.evaluation.grid import (
     interval,
     rank_correlation,
     ranked_cells,
-    resample_counts,
     resampled_correlations,
+    resamples_of,
 )
 from twodmse.evaluation.published import MEAN, MEANS
 
@@ -75,7 +75,7 @@ def compare_models(
     for pairs in sets:
         gold_ranks(pairs)  # refuses scores that are all the same
     for pairs in sets:
-        counts = resample_counts(len(pairs), resamples, pairs.name)
+        counts = resamples_of(pairs, resamples)
         scores, draws = zip(*(cell_draws(e, pairs, layers, dims, counts) for e in (first, second)), strict=True)
         every.append((*scores, draws[1] - draws[0]))
         tables.append(_difference_rows(pairs.name, layers, dims, *every[-1]))
@@ -93,7 +93,7 @@ def cell_draws(
         pairs: P scored pairs.
         layers: L of them.
         dims: K of them.
-        counts: (R, P), as `resample_counts`.
+        counts: (R, P), as `resamples_of`.
 
     Returns:
         (L, K) and (L, R, K).

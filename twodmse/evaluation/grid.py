@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from twodmse.checked import is_whole
-from twodmse.data.sets import TextSet, distinct
+from twodmse.data.sets import NAMES, TextSet, distinct
 from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import check_encoder, listed
@@ -98,7 +98,7 @@ def pairs_grid(
 ) -> pd.DataFrame:
     """The grid of one set of scored pairs; arguments and columns as `sts_grid`, dims and layers ascending."""
     gold = gold_ranks(pairs, metric)  # (P,)
-    draws = resample_counts(len(pairs), resamples, pairs.name)
+    draws = resamples_of(pairs, resamples)
     rows = []
     for layer, ranks in ranked_cells(encoder, pairs, layers, dims):  # (P, K)
         values = 100 * (area_under_curve(ranks, gold) if metric == "auc" else rank_correlation(ranks, gold))  # (K,)
@@ -204,6 +204,15 @@ def rank_correlation(ranks: np.ndarray, gold: np.ndarray) -> np.ndarray:
 def rank_scores(scores: np.ndarray, gold: np.ndarray) -> np.ndarray:
     """Spearman x 100 (K,) of each column of ``scores`` (P, K) with the ranks ``gold`` (P,)."""
     return 100 * rank_correlation(column_ranks(scores), gold)
+
+
+def resamples_of(pairs: TextSet, resamples: int) -> np.ndarray:
+    """How often each of P pairs occurs in each of R resamples, as `resample_counts` gives them: (R, P) float32.
+
+    Every cell of every model sees the same resamples of a set. They go by the name of a set that `load_texts` names,
+    and by the rows of any other, wherever its file lies and whatever it is called.
+    """
+    return resample_counts(len(pairs), resamples, pairs.name if pairs.name in NAMES else pairs.sha256())
 
 
 def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:

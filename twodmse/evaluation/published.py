@@ -5,8 +5,8 @@ from importlib.resources import files
 
 import pandas as pd
 
+from twodmse.checked import other_metrics
 from twodmse.data.sets import TASK_GROUPS
-from twodmse.evaluation.records import other_metrics
 
 MEAN, MEAN_SENTEVAL = "mean", "mean-senteval"  # task names of means over seven tasks
 MEANS = {MEAN: TASK_GROUPS["paper"], MEAN_SENTEVAL: TASK_GROUPS["senteval"]}

@@ -12,9 +12,9 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from twodmse.checked import Count, Text, as_path, checked, read_json
+from twodmse.checked import Count, Text, as_path, checked, other_metrics, read_json
 from twodmse.data.reading import read_columns
-from twodmse.files import LISTED, MARK, atomic_file
+from twodmse.files import LISTED, MARK, atomic_file, no_formula
 from twodmse.version import __version__
 
 GRID_FILE = "grid.json"
@@ -133,12 +133,8 @@ def read_grid_table(path: str | Path) -> pd.DataFrame:
         for name, kind in kinds.items()
         for rows in [enumerate(columns[name], 1)]
     }
-    return pd.DataFrame(found)
-
-
-def other_metrics(table: Any) -> str:
-    """The metrics besides Spearman that a table's column ``metric`` names, if it has one."""
-    return ", ".join(sorted(map(str, set(table.get("metric", ())) - {"spearman"})))
+    tasks = [task[1:] if no_formula(task[1:]) == task else task for task in found["task"]]  # as before write_table
+    return pd.DataFrame(found | {"task": tasks})
 
 
 def grid_path(folder: str | Path, overwrite: bool = False) -> Path:

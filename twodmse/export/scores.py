@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from twodmse.checked import is_finite
+from twodmse.checked import is_finite, other_metrics
 
 
 def grid_text(grid: pd.DataFrame, layer: int, dim: int, named: Callable[[str], str]) -> str:
@@ -53,11 +53,8 @@ def check_grid_fits(grid: pd.DataFrame, num_layers: int, dim: int) -> None:
     if missing or not len(grid):
         lack = f"column {missing[0]!r}" if missing else "rows"
         raise ValueError(f"the grid has no {lack}: give a table that twodmse grid --out wrote")
-    others = set(grid["metric"]) - {"spearman"} if "metric" in grid else ()
-    if others:
-        raise ValueError(
-            f"the grid holds {', '.join(sorted(map(str, others)))}: a card shows Spearman, give a grid of it"
-        )
+    if others := other_metrics(grid):
+        raise ValueError(f"the grid holds {others}: a card shows Spearman, give a grid of it")
     if "model" in grid and grid["model"].nunique() > 1:
         names = ", ".join(sorted(map(str, grid["model"].unique())))
         raise ValueError(f"the grid holds several models ({names}): keep the rows of the one that is exported")

@@ -76,7 +76,7 @@ def _both_kinds(states: np.ndarray, dims: Sequence[int]) -> pd.DataFrame:
 
 
 def summary(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What to look at first in the tables of `probe_encoder`: one row a layer at full width, columns kl and so on."""
+    """What to look at first in the tables of `probe_encoder`: one row a layer, at their largest dim."""
     kl = tables["kl_to_last"]
     whole = kl["dim"].max()
     first = tables["controls"].query("control == 'first'").drop(columns="control")

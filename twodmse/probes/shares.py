@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from twodmse.encoder.backbone import final_norm
-from twodmse.encoder.encoder import Encoder, check_texts
-from twodmse.encoder.reading import evaluating
+from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import check_texts, evaluating
 
 
 class TokenVectors(NamedTuple):

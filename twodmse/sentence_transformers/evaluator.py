@@ -12,7 +12,7 @@ from sentence_transformers.evaluation import SentenceEvaluator
 from twodmse.checked import is_whole
 from twodmse.data.tasks import load_tasks
 from twodmse.encoder.reading import check_count
-from twodmse.evaluation.grid import default_dims, pairs_grid
+from twodmse.evaluation.grid import default_dims, gold_ranks, pairs_grid
 from twodmse.files import atomic_file
 from twodmse.sentence_transformers.layers import LayerReader
 
@@ -51,6 +51,8 @@ class GridEvaluator(SentenceEvaluator):
         super().__init__()
         check_count("batch_size", batch_size)
         sets = load_tasks(tasks)
+        for one in sets:
+            gold_ranks(one)  # refuses scores that are all the same
         self.sets = {Path(one.name).stem: one for one in sets}
         if len(self.sets) < len(sets):
             raise ValueError(f"two of the tasks {', '.join(one.name for one in sets)} have the same name: rename one")

@@ -23,7 +23,7 @@ from twodmse.data.tasks import expand
 from twodmse.efficiency.timing import processor
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.compare import cell_draws
-from twodmse.evaluation.grid import RESAMPLES, pairs_grid, resample_counts
+from twodmse.evaluation.grid import RESAMPLES, pairs_grid, resamples_of
 from twodmse.evaluation.records import commit
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.study.plans import StudyPlan, Trial
@@ -249,7 +249,7 @@ def score(plan: StudyPlan, encoder: Encoder, layers: Sequence[int]) -> tuple[pd.
     """
     tables, every = [], []
     for pairs in [load_pairs(task) for task in expand(plan.tasks)]:
-        counts = resample_counts(len(pairs), RESAMPLES, pairs.name)
+        counts = resamples_of(pairs, RESAMPLES)
         scores, draws = cell_draws(encoder, pairs, layers, plan.dims, counts)  # (L, K), (L, R, K)
         low, high = np.percentile(draws, [2.5, 97.5], axis=1)  # (L, K) each
         place = {"layer": np.repeat(layers, len(plan.dims)), "dim": np.tile(plan.dims, len(layers))}

@@ -201,8 +201,10 @@ def check_still(encoder: Encoder) -> None:
         ValueError: naming the model.
     """
     batch = encoder.batch(encoder.tokenise(["a", "a a a"], "")["input_ids"])
+    was_training = encoder.backbone.training
     encoder.backbone.train()
     first, second = encoder.backbone([batch]), encoder.backbone([batch])
+    encoder.backbone.train(was_training)
     if not torch.equal(first, second):
         name = type(encoder.backbone.model).__name__
         raise ValueError(f"dropout is 0, and {name} still drops at random in a place that is not known: leave it out")

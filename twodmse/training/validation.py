@@ -10,7 +10,7 @@ from torch import Tensor
 
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
-from twodmse.evaluation.grid import check_grid, pairs_grid
+from twodmse.evaluation.grid import check_grid, gold_ranks, pairs_grid
 from twodmse.names import unknown
 
 MEAN = "spearman"  # of the cells that are scored
@@ -31,8 +31,10 @@ def cell_evaluator(
         metric: the score that tells the best model.
 
     Raises:
-        ValueError: for a cell that the encoder does not have, or a metric that is none of those scores.
+        ValueError: for a cell that the encoder does not have, a metric that is none of those scores, or pairs by which
+            nothing can be told: fewer than two, or of one score.
     """
+    gold_ranks(pairs)
     layers, dims = check_grid(encoder, [n for n, _ in cells] or None, [d for _, d in cells] or None)
     names = [MEAN, *(score_name(n, d) for n, d in cells or product(layers, dims))]
     if metric not in names:

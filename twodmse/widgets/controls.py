@@ -71,7 +71,9 @@ def log_slider(name: str, box: widgets.BoundedIntText) -> widgets.FloatLogSlider
 
 
 def text_box(name: str, value: str) -> widgets.Text:
-    """A line of text that is read when Enter is pressed or the box is left."""
+    """A line of text that is read when Enter is pressed or the box is left; raises a ValueError for what is none."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}: give a text")
     made = widgets.Text(
         value=value, description=name, continuous_update=False, style=LABEL, layout=widgets.Layout(**WIDE)
     )

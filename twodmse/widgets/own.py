@@ -63,7 +63,7 @@ class BringYourOwn:
         self.name = texts if isinstance(texts, str) else ""
         self.max_ms = widgets.FloatText(value=0, description="at most ms", style=LABEL)
         self.max_bytes = widgets.IntText(value=0, description="at most bytes", style=LABEL)
-        self.out = text_box("save to", out)
+        self.out = text_box("save to", str(out))
         self.message, self.best = widgets.HTML(), widgets.HTML()
         self.place = widgets.VBox()
         self.score = self.button("Score the grid", self.load, "score")
@@ -101,8 +101,7 @@ class BringYourOwn:
         """
         self.grid, self.place.children = None, []  # what cannot be loaded leaves nothing of another model to be saved
         self.message.value, self.best.value = "loading …", ""
-        if self.encoder is None or self.loaded != self.model.value:
-            self.encoder, self.loaded = Encoder.load(self.model.value), self.model.value
+        self.encoder, self.loaded = Encoder.load(self.model.value), self.model.value
         self.pairs = self.read()
         self.grid = Grid({self.model.value: self.encoder}, self.pairs)
         self.place.children = [self.grid.box]
