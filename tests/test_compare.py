@@ -257,6 +257,8 @@ def test_a_mean_of_fewer_than_the_seven_sets_is_none_and_other_metrics_are_refus
         assert table.set_index("dim")["ours"].notna().to_dict() == {dim: dim == 768 for dim in dims}
     with pytest.raises(ValueError, match="the grid holds auc, and published ones Spearman"):
         minus_published(grid.assign(metric="auc"), "reproduce_grid_7sts/2DMSE-v1")
+    with pytest.raises(ValueError, match="the grid has a cell of a task more than once"):
+        minus_published(pd.concat([grid, grid]), "reproduce_grid_7sts/2DMSE-v1")
 
 
 def test_the_published_mean_is_compared_with_the_mean_of_the_seven_sets():

@@ -214,6 +214,8 @@ def test_the_page_names_no_address_and_allows_no_connection():
 def test_two_shapes_are_refused_and_so_is_a_page_too_large(monkeypatch):
     with pytest.raises(ValueError, match=r"4 layers x 32 dims before, 3 layers x 32 dims after"):
         explorer.explorer_page(tiny_encoder(), tiny_encoder(layers=3), table(sentences(4)), ("one", "two"))
+    with pytest.raises(ValueError, match="a page of 1 sentences has nothing to compare: give two or more"):
+        explorer.explorer_page(tiny_encoder(), tiny_encoder(), table(sentences(1)), ("one", "two"))
     rows = explorer.read_sentences()
     monkeypatch.setattr(explorer, "MOST_BYTES", explorer.OTHER_BYTES + 50_000)  # 682 bytes a sentence and its letters
     with pytest.raises(ValueError, match=r"120 sentences .* keep the first 60"):

@@ -20,6 +20,7 @@ from sentence_transformers import SentenceTransformer  # noqa: E402
 from twodmse.data.sets import TextSet  # noqa: E402
 from twodmse.evaluation import mteb_grid  # noqa: E402
 from twodmse.evaluation.grid import pairs_grid  # noqa: E402
+from twodmse.evaluation.mteb_cells import mteb_difference  # noqa: E402
 
 TEXTS = sentences(160, seed=5)
 GOLD = np.linspace(0, 5, 40)
@@ -209,6 +210,23 @@ def test_what_cannot_be_scored_is_refused(encoder):
         mteb_grid(encoder, [])
     with pytest.raises(ValueError, match="dim 33 is out of range"):
         mteb_grid(encoder, [Sts()], [(4, 33)])
+    with pytest.raises(ValueError, match=r"mteb has no task 'STSBenchmrk'"):
+        mteb_grid(encoder, "STSBenchmrk")
+    with pytest.raises(ValueError, match="task None is no task of mteb"):
+        mteb_grid(encoder, [None])
+    with pytest.raises(ValueError, match=r"cells is \[3\]: give a list of \(layer, dim\)"):
+        mteb_grid(encoder, Sts(), [3])
+    with pytest.raises(ValueError, match="prompts is 'x': give a dictionary"):
+        mteb_grid(encoder, [Sts()], prompts="x")
+
+
+def test_a_mean_over_tasks_has_no_score_where_one_of_them_has_none():
+    rows = {"task": ["A", "B"], "layer": 1, "dim": 8, "metric": "m"}
+    first, second = (pd.DataFrame(rows | {"spearman": scores}) for scores in ([10.0, np.nan], [20.0, 40.0]))
+    mean = mteb_difference(first, second).iloc[-1]
+    assert (mean["task"], mean["second"]) == ("mean", 30)
+    assert np.isnan(mean["first"])
+    assert np.isnan(mean["difference"])
 
 
 @pytest.fixture

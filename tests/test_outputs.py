@@ -16,6 +16,7 @@ from conftest import run_app as run
 from conftest import tiny_encoder
 
 from twodmse import Encoder, TrainConfig
+from twodmse.commands import interrupted
 from twodmse.encoder.stored import encode_to
 from twodmse.evaluation.records import read_grid_json, read_grid_table
 from twodmse.export.exporting import export
@@ -279,6 +280,13 @@ def test_a_command_whose_interrupt_a_library_kept_says_that_it_was_interrupted(a
     result = run("recipes")
     assert result.exit_code == 1
     assert "twodmse: interrupted; nothing half-written is left" in result.output
+
+
+def test_a_stopped_training_is_told_by_the_folder_that_a_setting_names(tmp_path):
+    (tmp_path / "run" / "checkpoint-2").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint-2" / "complete.json").write_text("{}")
+    said = interrupted("train", {"out": None, "set_": ["lr=1e-4", f"out={tmp_path / 'run'}"]})
+    assert f"finished checkpoints are kept in {tmp_path / 'run'}" in said
 
 
 @pytest.mark.parametrize("ending", [".xlsx", ".tsv", ".parquet", ".png"])

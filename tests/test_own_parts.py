@@ -422,6 +422,12 @@ def test_data_that_a_loss_cannot_compare_are_refused(tmp_path, columns, gold, lo
             train_encoder(tiny_encoder(), texts, settings)
 
 
+def test_a_weight_of_hard_negatives_is_for_triplets(pairs, tmp_path):
+    base = BaseLoss(contrastive=0, hard=1.0)
+    with pytest.raises(ValueError, match=r"hard is 1\.0, for triplets: .* has pairs, leave it out"):
+        train_encoder(tiny_encoder(), pairs, config(tmp_path / "run"), base_loss=base)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

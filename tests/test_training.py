@@ -45,11 +45,77 @@ def test_bfloat16_reaches_the_teacher_too_and_attention_is_the_plain_one(triplet
     teacher, seen = tiny_encoder(), []
     teacher.backbone.layers[0].register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     monkeypatch.setattr(trainer.Encoder, "load", lambda *_: teacher)
-    encoder = tiny_encoder()
+    encoder, kinds = tiny_encoder(), []
+    attention = encoder.backbone.model.config._attn_implementation
+    encoder.backbone.layers[0].register_forward_hook(
+        lambda *_: kinds.append(encoder.backbone.model.config._attn_implementation)
+    )
     settings = config(tmp_path / "run", recipe="grid", teacher="frozen", precision="bf16", steps=2)
     train_encoder(encoder, triplets, settings)
     assert seen == [True] * 3  # whether it works is tried before the two steps
-    assert encoder.backbone.model.config._attn_implementation == "eager"
+    assert kinds[-2:] == ["eager"] * 2
+    assert encoder.backbone.model.config._attn_implementation == attention != "eager"
+
+
+def test_an_encoder_computes_after_training_and_in_evaluations_as_the_model_that_was_saved(triplets, tmp_path):
+    encoder, texts, scored = tiny_encoder(), list(triplets.columns[0][:5]), []
+
+    def evaluator(encoder):
+        scored.append(encoder.encode(texts))
+        return {"spearman": 1.0}
+
+    before = [value for *_, value in arguments.dropouts(encoder.backbone)]
+    assert any(before)
+    settings = config(tmp_path / "run", precision="bf16", steps=2, eval_every=1, dropout=0.0)
+    run = train_encoder(encoder, triplets, settings, evaluator=evaluator)
+    loaded = Encoder.load(tmp_path / "run" / "model")
+    np.testing.assert_array_equal(run.encoder.encode(texts), loaded.encode(texts))
+    np.testing.assert_allclose(scored[-1], loaded.encode(texts), atol=1e-6)  # attention of another kind
+    assert [value for *_, value in arguments.dropouts(encoder.backbone)] == before
+
+
+def test_an_encoder_takes_over_the_weights_of_a_finished_run(triplets, tmp_path):
+    settings = config(tmp_path / "run", order_dims=True)
+    run = train_encoder(tiny_encoder(), triplets, settings)
+    again = tiny_encoder()
+    assert train_encoder(again, triplets, settings, resume=True).encoder is again
+    assert torch.equal(weights(again), weights(run.encoder))
+
+
+def test_a_start_that_fails_leaves_the_order_of_coordinates(triplets, tmp_path):
+    encoder = tiny_encoder()
+    before = weights(encoder).clone()
+    with pytest.raises(ValueError, match="loss"):
+        train_encoder(encoder, triplets, config(tmp_path / "run", order_dims=True), base_loss=lambda columns, gold: 1.0)
+    assert torch.equal(weights(encoder), before)
+
+
+def test_vectors_are_not_held_to_coordinates_of_another_order(triplets, tmp_path):
+    tiny_encoder().save(tmp_path / "start")
+    settings = {"teacher": str(tmp_path / "start"), "recipe": "grid", "steps": 2}
+    first = config(tmp_path / "run", backbone=str(tmp_path / "start"), order_dims=True, **settings)
+    model = train_encoder(Encoder.load(tmp_path / "start"), triplets, first).folder / "model"
+    further = config(tmp_path / "next", backbone=str(model), **settings)
+    with pytest.raises(ValueError, match=r"model were put in an order of their own .*: give hold_weight=0"):
+        train_encoder(Encoder.load(model), triplets, further)
+    train_encoder(
+        Encoder.load(model), triplets, config(tmp_path / "next", backbone=str(model), hold_weight=0, **settings)
+    )
+    third = config(tmp_path / "third", backbone=str(tmp_path / "next" / "model"), **settings)
+    with pytest.raises(ValueError, match="give hold_weight=0"):
+        train_encoder(Encoder.load(tmp_path / "next" / "model"), triplets, third)
+
+
+def test_rows_in_memory_have_columns_to_name_and_nothing_of_the_hub(triplets, tmp_path):
+    rows = pd.DataFrame({"q": triplets.columns[0], "positive": triplets.columns[1]})
+    tiny_encoder().save(tmp_path / "start")
+    settings = {"backbone": str(tmp_path / "start"), "steps": 1}
+    run = training.train(config(tmp_path / "run", data_columns=("q=anchor",), **settings), data=rows)
+    assert len(run.history) == 1
+    with pytest.raises(ValueError, match="data_split is 'test', of a set of the hub: leave it out with rows in memory"):
+        training.train(config(tmp_path / "other", data_split="test", **settings), data=rows)
+    with pytest.raises(ValueError, match=r"data_columns is .*: it must be each column once"):
+        config(tmp_path / "other", data_columns=("q=anchor", "q=positive"))
 
 
 @pytest.mark.parametrize("native", [True, False])

@@ -164,6 +164,8 @@ class TrainConfig:
             object.__setattr__(self, name, checked(kind, getattr(self, name), name))
         good = not (self.cache_chunk and self.two_passes)
         self._require("cache_chunk", good, "0 with two_passes, which needs both passes at once")
+        olds = [column.partition("=")[0] for column in self.data_columns]
+        self._require("data_columns", len(set(olds)) == len(olds), "each column once")
         self._require("mix", sum(self.mix) > 0, "three weights, not all 0: contrastive, cosent, angle")
         self._require("log_every", self.log_every <= self.steps, f"at most steps, {self.steps}, or nothing is logged")
         self._require("eval_every", self.eval_every <= self.steps, f"at most steps, {self.steps}, or nothing is scored")

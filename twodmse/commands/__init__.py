@@ -68,7 +68,8 @@ def interrupted(command: str, options: dict[str, Any]) -> str:
         return f"{how}; the same command goes on from what is done, kept in hidden files beside {options.get('out')}"
     if command != "train":
         return f"{how}; nothing half-written is left"
-    folder = Path(options.get("out") or "runs/train")
+    sets = [text.partition("=")[2] for text in options.get("set_") or [] if text.startswith("out=")]
+    folder = Path(options.get("out") or [*sets, "runs/train"][0])
     if any(folder.glob("checkpoint-*/complete.json")):
         return f"{how}; finished checkpoints are kept in {folder}, go on with --resume"
     return f"{how} before the first checkpoint; no step is kept"

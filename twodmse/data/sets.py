@@ -60,6 +60,8 @@ class TextSet:
     gold: np.ndarray | None = None  # (n,) float64
 
     def __post_init__(self) -> None:
+        if self.gold is not None:
+            object.__setattr__(self, "gold", np.asarray(self.gold, dtype=np.float64))
         if len(self.columns) not in (2, 3 if self.gold is None else 2):
             raise ValueError(f"{self.name} has {len(self.columns)} columns of texts: give 2, or 3 without scores")
         sizes = [len(column) for column in self.columns] + ([] if self.gold is None else [len(self.gold)])

@@ -60,6 +60,8 @@ def bench_train(
     Raises:
         ValueError: for an unknown recipe, or if sentence-transformers takes part and is not installed.
     """
+    if precision not in (kinds := ("auto", "fp32", "bf16")):
+        raise ValueError(f"precision is {precision!r}: it must be one of {', '.join(kinds)}")
     unknown = [name for name in recipes if name not in names()]
     if unknown or not recipes:
         raise ValueError(f"unknown recipe {unknown}: choose from {', '.join(names())}")

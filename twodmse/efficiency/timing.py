@@ -17,6 +17,8 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from twodmse.checked import is_whole
+
 
 def take_turns(
     contenders: Mapping[Any, Callable[[int], Any]], rounds: int, warm: int = 1, title: str = "bench"
@@ -37,8 +39,8 @@ def take_turns(
     Raises:
         ValueError: if ``rounds`` is below 1.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds is {rounds}: at least one round must count")
+    if not is_whole(rounds, 1):
+        raise ValueError(f"rounds is {rounds!r}: at least one round must count, a whole number")
     names = list(contenders)
     seconds = []
     for number in tqdm(range(warm + rounds), desc=title, unit="round"):

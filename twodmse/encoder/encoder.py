@@ -61,6 +61,8 @@ class Encoder:
         )
         if head is not None and head.in_features != self.backbone.width:
             raise ValueError(f"the linear module takes {head.in_features} coordinates, not {self.backbone.width}")
+        if layout.prompts.get(layout.default_prompt_name) and not layout.include_prompt:
+            raise ValueError("a default prompt is pooled too (include_prompt): give it by prompt_name where it is not")
         if not 1 <= self.dim <= self.backbone.dim:
             raise ValueError(f"dim {self.dim} is out of range: this backbone has dims 1..{self.backbone.dim}")
 

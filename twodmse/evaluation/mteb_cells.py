@@ -9,7 +9,7 @@ import hashlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from mteb.models.abs_encoder import AbsEncoder, get_prompt
 from mteb.models.model_meta import ModelMeta, ScoringFunction
 from tqdm.auto import tqdm
 
+from twodmse.checked import shown
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import normalise, prompt_of, read_layers
 from twodmse.evaluation.grid import check_grid
@@ -71,11 +72,13 @@ def mteb_grid(
         ValueError: for no tasks, an unknown task, or a cell out of range.
         FileNotFoundError: if a task's data cannot be read.
     """
-    loaded = [task_of(task) for task in tasks]
+    loaded = [task_of(task) for task in ([tasks] if isinstance(tasks, str | mteb.AbsTask) else tasks)]
     if not loaded:
         raise ValueError("no tasks given: name at least one, for example mteb:STSBenchmark")
     cells = check_cells(encoder, cells)
-    prompts = dict(encoder.layout.prompts) if prompts is None else prompts
+    if not isinstance(prompts, Mapping | None):
+        raise ValueError(f"prompts is {shown(prompts)}: give a dictionary, what it is for -> a prompt")
+    prompts = dict(encoder.layout.prompts if prompts is None else prompts)
     mark = fingerprint(encoder, prompts)
     cache = None if results is None else mteb.ResultCache(results)
     tables = []
@@ -137,7 +140,8 @@ def mteb_difference(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("the two tables have no cell of a task in common")
     if table["task"].nunique() > 1:
         metrics = ", ".join(sorted(set(table["metric"])))
-        means = table.groupby(["layer", "dim"], as_index=False)[["first", "second"]].mean()
+        cells = table.groupby(["layer", "dim"])[["first", "second"]]
+        means = cells.agg(lambda scores: scores.mean(skipna=False)).reset_index()
         table = pd.concat([table, means.assign(task=MEAN, metric=metrics)], ignore_index=True)
     table = table.assign(difference=table["second"] - table["first"])
     return table[["task", "layer", "dim", "first", "second", "difference", "metric"]]
@@ -147,10 +151,12 @@ def task_of(task: str | mteb.AbsTask) -> mteb.AbsTask:
     """A task of mteb by its name.
 
     Raises:
-        ValueError: if mteb has none of that name; the nearest is named.
+        ValueError: for what is no name, or if mteb has none of that name; the nearest is named.
     """
-    if not isinstance(task, str):
+    if isinstance(task, mteb.AbsTask):
         return task
+    if not isinstance(task, str):
+        raise ValueError(f"task {task!r} is no task of mteb: give its name, or a task of it")
     try:
         return mteb.get_task(task.removeprefix(PREFIX))
     except KeyError as error:
@@ -177,8 +183,12 @@ def check_cells(encoder: Encoder, cells: Sequence[tuple[int, int]] | None) -> li
     """The wanted cells, each once, by layer and dim.
 
     Raises:
-        ValueError: for a cell out of range, or none.
+        ValueError: for a cell out of range, none, or what is no list of cells.
     """
+    try:
+        cells = None if cells is None else [(layer, dim) for layer, dim in cells]
+    except (TypeError, ValueError):
+        raise ValueError(f"cells is {shown(cells)}: give a list of (layer, dim)") from None
     layers, dims = (None, None) if cells is None else ([n for n, _ in cells], [d for _, d in cells])
     layers, dims = check_grid(encoder, layers, dims)
     return [(n, d) for n in layers for d in dims] if cells is None else sorted(set(cells))

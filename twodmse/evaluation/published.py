@@ -59,8 +59,8 @@ def minus_published(grid: pd.DataFrame, name: str) -> pd.DataFrame:
         published), Spearman x 100.
 
     Raises:
-        ValueError: for an unknown name, a grid of another metric, or if there is no task or no cell in common; both
-            sides are named.
+        ValueError: for an unknown name, a grid of another metric or with a cell twice, or if there is no task or no
+            cell in common; both sides are named.
     """
     theirs = published_grid(name)
     ours = with_mean(grid)
@@ -84,6 +84,8 @@ def with_mean(grid: pd.DataFrame) -> pd.DataFrame:
     """Columns task, layer, dim, spearman of a grid, and the mean of each cell that has all seven sets of `MEANS`."""
     if others := other_metrics(grid):
         raise ValueError(f"the grid holds {others}, and published ones Spearman: give a grid of it")
+    if grid.duplicated(["task", "layer", "dim"]).any():
+        raise ValueError("the grid has a cell of a task more than once: keep the rows of one model and precision")
     tables = [grid[["task", "layer", "dim", "spearman"]]]
     for name, sets in MEANS.items():
         cells = tables[0][tables[0]["task"].isin(sets)].groupby(["layer", "dim"])["spearman"]

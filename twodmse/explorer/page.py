@@ -66,6 +66,8 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
     columns = ("text", "theme", "set", "role")
     if missing := [name for name in columns if name not in getattr(sentences, "columns", ())]:
         raise ValueError(f"sentences has no column {missing[0]!r}: give a table of them, as read_sentences does")
+    if len(sentences) < 2:
+        raise ValueError(f"a page of {len(sentences)} sentences has nothing to compare: give two or more")
     kept = len(fit_sentences(sentences, before.num_layers, before.dim))
     if kept < len(sentences):
         raise ValueError(f"{len(sentences)} sentences make a page larger than 5 MB: keep the first {kept}")

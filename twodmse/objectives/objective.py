@@ -135,9 +135,11 @@ class BaseLoss:
             gold: (P,) scores; None without.
 
         Raises:
-            ValueError: for cosent or angle without negatives and without two different scores, or for in-batch ranking
-                without a positive pair.
+            ValueError: for ``hard`` without negatives, cosent or angle without negatives and without two different
+                scores, or for in-batch ranking without a positive pair.
         """
+        if self.hard is not None and columns < 3:
+            raise ValueError(f"hard is {self.hard}, for triplets: {name} has pairs, leave it out")
         compares = self.cosent or self.angle
         if gold is None:
             if columns == 2 and compares:

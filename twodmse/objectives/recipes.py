@@ -6,7 +6,7 @@ same cells.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twodmse.names import OWN, unknown
@@ -267,6 +267,8 @@ class Recipe:
             spec = RecipeSpec(name, options=options, min_layers=1)
         else:
             self.name, spec = name, spec_of(name, teacher_dim is not None)
+        if isinstance(dims, str) or not isinstance(dims, Iterable):
+            raise ValueError(f"dims is {dims!r}: give a list of dims")
         given = {option: value for option, value in options.items() if value is not None}
         spec.check_given(self.name, given | ({"dims": tuple(dims)} if dims else {}))
         if num_layers < spec.min_layers:

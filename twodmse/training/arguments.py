@@ -4,7 +4,8 @@ And what is refused before it starts: callbacks, loggers and plans that do not g
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 import torch
@@ -21,6 +22,7 @@ from twodmse.names import OWN
 from twodmse.objectives.alignment import KINDS
 from twodmse.objectives.plan import TEACHER
 from twodmse.objectives.recipes import Recipe
+from twodmse.training.distributed import take_off_wrappers
 
 log = logging.getLogger(__name__)
 
@@ -183,14 +185,34 @@ def set_dropout(backbone: Backbone, p: float | None) -> None:
 
     Layers are never left out as a whole (``layerdrop``): each of them has a state to train.
     """
-    for module in backbone.modules():
-        for name, value in list(vars(module).items()):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            if name == "layerdrop":
-                setattr(module, name, 0.0)
-            elif p is not None and ("dropout" in name or (name == "p" and isinstance(module, nn.Dropout))):
-                setattr(module, name, p)
+    for module, name, _ in dropouts(backbone):
+        if name == "layerdrop" or p is not None:
+            setattr(module, name, 0.0 if name == "layerdrop" else p)
+
+
+def dropouts(backbone: Backbone) -> list[tuple[nn.Module, str, float]]:
+    """Every probability of the backbone by which something is dropped: the module, its name there, the value."""
+    return [
+        (module, name, value)
+        for module in backbone.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        if name == "layerdrop" or "dropout" in name or (name == "p" and isinstance(module, nn.Dropout))
+    ]
+
+
+@contextmanager
+def put_back(backbone: Backbone) -> Iterator[None]:
+    """Put back, once training is over, what is set for its time: dropouts, the kind of attention, autocast."""
+    before, attention = dropouts(backbone), backbone.model.config._attn_implementation
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+        if backbone.model.config._attn_implementation != attention:
+            backbone.model.set_attn_implementation(attention)
+        take_off_wrappers(backbone)
 
 
 @torch.no_grad()

@@ -5,10 +5,11 @@ alignments do not depend on how many processes share the work.
 """
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def world_size() -> int:
@@ -50,6 +51,11 @@ def whole_gradient(loss: Tensor) -> Tensor:
     """
     extra = world_size() - 1
     return loss + extra * (loss - loss.detach()) if extra else loss
+
+
+def take_off_wrappers(module: nn.Module) -> dict[str, Any]:
+    """Take off a module what accelerate has put around its forward, autocast, and give it, to be put on again."""
+    return {name: vars(module).pop(name) for name in ("forward", "_original_forward") if name in vars(module)}
 
 
 def check_processes(batch_size: int) -> None:

@@ -5,17 +5,22 @@ all cosines at full width as they are and changes which coordinates a cut keeps.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import evaluating
 from twodmse.objectives.losses import pair_cosines, standardised
+from twodmse.objectives.plan import TEACHER
+from twodmse.objectives.recipes import Recipe
+from twodmse.training.trainer import CONFIG_FILE
 
 # Linear layers by the ends of their names in BERT, RoBERTa, MPNet, DistilBERT and ModernBERT.
 READERS = (
@@ -107,6 +112,40 @@ def reorder(backbone: Backbone, order: Sequence[int]) -> None:
     head = nn.Linear(D, D, bias=False).requires_grad_(False)
     head.weight.copy_(torch.eye(D)[taken])
     backbone.head = head.to(backbone.model.get_input_embeddings().weight.device)
+
+
+def check_orders(encoder: Encoder, teacher: Encoder | None, recipe: Recipe) -> None:
+    """Refuse to hold vectors to a teacher where a run has put the coordinates of one of the two in another order.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    held = any(a.target == TEACHER and a.kind == "vectors" for a in recipe.plan(0).alignments)
+    names = [one.backbone.model.config._name_or_path for one in (encoder, teacher) if one is not None]
+    if held and len(set(names)) == 2 and is_ordered(names[0]) != is_ordered(names[1]):
+        raise ValueError(
+            f"the coordinates of {names[0] if is_ordered(names[0]) else names[1]} were put in an order of their own "
+            "(order_dims), so vectors cannot be held to the teacher's: give hold_weight=0"
+        )
+
+
+def is_ordered(name: str) -> bool:
+    """Whether the run that a model folder is of, or one that it goes back to, put the coordinates in another order."""
+    seen = set()
+    while (path := Path(name) / CONFIG_FILE).is_file() and path not in seen:
+        seen.add(path)
+        config = TrainConfig.read(path)
+        if config.order_dims:
+            return True
+        name = config.backbone
+    return False
+
+
+def put_in_order(encoder: Encoder, teacher: Encoder | None, order: list[int]) -> None:
+    """Reorder an encoder's coordinates, and with them those of a teacher as wide."""
+    for one in (encoder, teacher):
+        if one is not None and one.dim == one.backbone.dim == len(order):  # a cut one has lost coordinates of it
+            reorder(one.backbone, order)
 
 
 def coordinate_axes(backbone: Backbone) -> list[tuple[nn.Parameter, int]] | None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from twodmse.config import TrainConfig, is_default
+from twodmse.config import TrainConfig
 from twodmse.data.sets import TextSet, as_texts, load_texts
-from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.files import write_table
 from twodmse.names import OWN
@@ -27,6 +27,7 @@ from twodmse.training.arguments import (
     check_read,
     check_still,
     check_whole,
+    put_back,
     set_dropout,
 )
 from twodmse.training.batches import DistinctBatches
@@ -46,9 +47,9 @@ from twodmse.training.folders import (
     write_last_step,
     write_start,
 )
-from twodmse.training.ordering import best_order, reorder
+from twodmse.training.ordering import best_order, check_orders, put_in_order
 from twodmse.training.trainer import MODEL_FOLDER, CellTrainer, write_model
-from twodmse.training.validation import Evaluator, cell_evaluator
+from twodmse.training.validation import Evaluator, evaluator_of
 
 OwnLoss = Callable[[Sequence[Tensor], Tensor | None], Tensor]
 
@@ -92,8 +93,12 @@ def train(
     if not isinstance(config, TrainConfig):
         raise ValueError(f"config is {str(config)[:80]!r}: give a TrainConfig")
     config = with_own(config, recipe, base_loss)
-    texts = None if data is None else as_texts(data, "data")
-    if texts is not None:
+    texts = None
+    if data is not None:
+        for name in ("data_config", "data_split"):
+            if (given := getattr(config, name)) is not None:
+                raise ValueError(f"{name} is {given!r}, of a set of the hub: leave it out with rows in memory")
+        texts = as_texts(data, "data", config.load_columns())
         config = dataclasses.replace(config, data=OWN + texts.name)
     elif config.data.startswith(OWN):
         raise ValueError(f"data is {config.data!r}, rows that were in memory: give them again, as data=...")
@@ -125,7 +130,8 @@ def train_encoder(
         encoder: the encoder to train.
         texts: the data to train on, as `as_texts` takes them.
         config: every setting.
-        resume: go on from the newest complete checkpoint in ``config.out``, as if the run had never stopped.
+        resume: go on from the newest complete checkpoint in ``config.out``, as if the run had never stopped; of a
+            finished run ``encoder`` takes over the weights.
         recipe: a plan of your own instead of ``config.recipe``: a function of a `Draw` that gives a `Plan`.
         base_loss: instead of ``config.loss``: a `BaseLoss`, or ``loss(columns, gold)``, called for each trained cell
             with its 2 or 3 columns (b, d) and scores (b,) or None, that gives a scalar.
@@ -163,34 +169,14 @@ def _train(
         if is_finished(folder) and last_step(folder) == step_of(checkpoint) == config.steps:
             check_finished(folder, checkpoint)
             history, evaluations = (read_table(path) for path in tables_of(folder))
-            return Run(Encoder.load(folder / MODEL_FOLDER), history, folder, evaluations)
+            if order := stored_order(folder, encoder.backbone.dim):
+                put_in_order(encoder, None, order)
+            encoder.backbone.load_state_dict(Encoder.load(folder / MODEL_FOLDER).backbone.state_dict())
+            return ended(Run(encoder, history, folder, evaluations))
     check_loggers(config.report_to)
     check_callbacks(callbacks, config)
-    teacher = Encoder.load(config.teacher) if config.teacher is not None else None
-    set_dropout(encoder.backbone, config.dropout)
-    if config.dropout == 0:
-        check_still(encoder)
-    recipe = recipe_of(config, encoder, teacher, plan)
-    check_plan(recipe, config)
-    check_processes(config.batch_size)
-    evaluator = evaluator_of(config, encoder, evaluator)
-    batches = DistinctBatches(texts, config.batch_size, config.steps, config.seed)
-    base = base_of(config, texts, base_loss)
-    order = None
-    if config.order_dims:
-        order = stored_order(folder, encoder.backbone.dim) or best_order(encoder, texts).tolist()
-        put_in_order(encoder, teacher, order)
-    trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher, callbacks, evaluator)
-    fresh = is_first() and not (folder.is_dir() and any(folder.iterdir()))
-    if is_first():
-        write_start(folder, config, texts, order)
-    try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except BaseException:
-        if fresh and not trainer.state.global_step:
-            forget_start(folder)
-        raise
-    encoder.backbone.eval()
+    with put_back(encoder.backbone):
+        trainer = run_trainer(encoder, texts, config, checkpoint, plan, base_loss, callbacks, evaluator)
     run = Run(encoder, trainer.history(), folder, trainer.evaluations())
     done = trainer.state.global_step
     if is_first() and not (is_finished(folder) and last_step(folder) == done):
@@ -200,8 +186,59 @@ def _train(
             write_table(run.evaluations, evaluations)
         write_last_step(folder, done, config.steps)
         write_model(encoder, folder / MODEL_FOLDER, config)
-    encoder.backbone.model.config._name_or_path = str(folder / MODEL_FOLDER)  # where a card finds how it was trained
+    return ended(run)
+
+
+def ended(run: Run) -> Run:
+    """The run, its encoder ready to be used."""
+    run.encoder.backbone.eval()
+    run.encoder.backbone.model.config._name_or_path = str(run.folder / MODEL_FOLDER)  # there a card finds its training
     return run
+
+
+def run_trainer(
+    encoder: Encoder,
+    texts: TextSet,
+    config: TrainConfig,
+    checkpoint: Path | None,
+    plan: PlanOf | None,
+    base_loss: Base | OwnLoss | None,
+    callbacks: Sequence[TrainerCallback],
+    evaluator: Evaluator | None,
+) -> CellTrainer:
+    """The trainer after its last step; a start that fails leaves the folder and the order of coordinates as they were.
+
+    The arguments are those of `_train`, and the checkpoint to go on from.
+    """
+    folder = Path(config.out)
+    teacher = Encoder.load(config.teacher) if config.teacher is not None else None
+    set_dropout(encoder.backbone, config.dropout)
+    if config.dropout == 0:
+        check_still(encoder)
+    recipe = recipe_of(config, encoder, teacher, plan)
+    check_plan(recipe, config)
+    check_orders(encoder, teacher, recipe)
+    check_processes(config.batch_size)
+    evaluator = evaluator_of(config, encoder, evaluator)
+    batches = DistinctBatches(texts, config.batch_size, config.steps, config.seed)
+    base = base_of(config, texts, base_loss)
+    trainer = CellTrainer(encoder, texts, batches, recipe, base, config, teacher, callbacks, evaluator)
+    order = None
+    if config.order_dims:
+        order = stored_order(folder, encoder.backbone.dim) or best_order(encoder, texts).tolist()
+        put_in_order(encoder, teacher, order)
+    fresh = is_first() and not (folder.is_dir() and any(folder.iterdir()))
+    if is_first():
+        write_start(folder, config, texts, order)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except BaseException:
+        if fresh and not trainer.state.global_step:
+            forget_start(folder)
+        if order is not None and not trainer.state.global_step:
+            put_in_order(encoder, None, np.argsort(order).tolist())
+        raise
+    return trainer
 
 
 def with_own(config: TrainConfig, recipe: PlanOf | None, base_loss: Base | OwnLoss | None) -> TrainConfig:
@@ -243,23 +280,6 @@ def base_of(config: TrainConfig, texts: TextSet, own: Base | OwnLoss | None = No
     return base
 
 
-def evaluator_of(config: TrainConfig, encoder: Encoder, own: Evaluator | None = None) -> Evaluator | None:
-    """What scores the encoder while it trains; None if nothing does.
-
-    Raises:
-        ValueError: for a cell that the encoder does not have, a metric that no cell has, pairs that cannot be read, an
-            evaluator never called, or settings that it would not look at.
-    """
-    if not config.eval_every:
-        if own is not None:
-            raise ValueError("an evaluator was given and eval_every is 0: say after how many steps it is to be called")
-        return None
-    for name in ("eval_data", "eval_cells"):
-        if own is not None and not is_default(name, getattr(config, name)):
-            raise ValueError(f"{name} is {getattr(config, name)!r}, and the evaluator given does not look at it")
-    return own or cell_evaluator(load_tasks([config.eval_data])[0], encoder, config.eval_cells, config.eval_metric)
-
-
 def recipe_of(
     config: TrainConfig, encoder: Encoder, teacher: Encoder | None = None, plan: PlanOf | None = None
 ) -> Recipe:
@@ -273,10 +293,3 @@ def recipe_of(
         teacher_dim=teacher and teacher.dim,
         **config.recipe_options(),
     )
-
-
-def put_in_order(encoder: Encoder, teacher: Encoder | None, order: list[int]) -> None:
-    """Reorder an encoder's coordinates, and with them those of a teacher as wide."""
-    for one in (encoder, teacher):
-        if one is not None and one.dim == one.backbone.dim == len(order):  # a cut one has lost coordinates of it
-            reorder(one.backbone, order)

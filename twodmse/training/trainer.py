@@ -33,7 +33,7 @@ from twodmse.training.arguments import (
 )
 from twodmse.training.batches import Collator, DistinctBatches
 from twodmse.training.checkpoints import discard, keep_newest, mark_complete
-from twodmse.training.distributed import gather_rows, whole_gradient
+from twodmse.training.distributed import gather_rows, take_off_wrappers, whole_gradient
 from twodmse.training.gradcache import cached_step, return_large_blocks
 from twodmse.training.validation import Evaluator, check_scores
 
@@ -178,7 +178,11 @@ class CellTrainer(Trainer):
         Raises:
             ValueError: as `check_scores`.
         """
-        scores = check_scores(self.evaluator(self.encoder), self.config.eval_metric, self.state.global_step)
+        wrappers = take_off_wrappers(self.encoder.backbone)  # it is scored as it is saved, without autocast
+        try:
+            scores = check_scores(self.evaluator(self.encoder), self.config.eval_metric, self.state.global_step)
+        finally:
+            self.encoder.backbone.__dict__.update(wrappers)
         metrics = {f"{metric_key_prefix}_{name}": float(score) for name, score in scores.items()}
         self.log(metrics)
         self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

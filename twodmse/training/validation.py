@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from twodmse.config import TrainConfig, is_default
 from twodmse.data.sets import TextSet
+from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import check_grid, gold_ranks, pairs_grid
 from twodmse.names import unknown
@@ -46,6 +48,23 @@ def cell_evaluator(
         return {MEAN: chosen.mean(skipna=False)} | {score_name(n, d): score for (n, d), score in chosen.items()}
 
     return evaluate
+
+
+def evaluator_of(config: TrainConfig, encoder: Encoder, own: Evaluator | None = None) -> Evaluator | None:
+    """What scores the encoder while it trains; None if nothing does.
+
+    Raises:
+        ValueError: for a cell that the encoder does not have, a metric that no cell has, pairs that cannot be read, an
+            evaluator never called, or settings that it would not look at.
+    """
+    if not config.eval_every:
+        if own is not None:
+            raise ValueError("an evaluator was given and eval_every is 0: say after how many steps it is to be called")
+        return None
+    for name in ("eval_data", "eval_cells"):
+        if own is not None and not is_default(name, getattr(config, name)):
+            raise ValueError(f"{name} is {getattr(config, name)!r}, and the evaluator given does not look at it")
+    return own or cell_evaluator(load_tasks([config.eval_data])[0], encoder, config.eval_cells, config.eval_metric)
 
 
 def score_name(layer: int, dim: int) -> str:
