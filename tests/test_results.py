@@ -5,10 +5,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import sentences, tiny_encoder
 
+from twodmse.data.sets import TextSet
+from twodmse.evaluation.grid import sts_grid
 from twodmse.study import claims, pictures
 from twodmse.study.beyond.averages import tries
 from twodmse.study.beyond.base_loss import base_loss
+from twodmse.study.beyond.scoring import scored_both, scoring
 from twodmse.study.figures import PICTURES
 from twodmse.study.plans import ABLATIONS, PLANS, chosen_rates
 from twodmse.study.results import MEAN_DIMS, Study, curve_points, dominated, falls
@@ -174,6 +178,19 @@ def test_the_other_blocks(data):
     assert "| 6 | 17.05 | 19.05 |" in claims.real(data)
     assert "means over seeds (full 2, mrl 2, 2dmse 2, st2d 2, grid 2)" in claims.real(data)
     assert "is 0.15 TFLOP and took 2.0 s (75 GFLOP/s, threads: 1, a device" in claims.paper_plan(data)
+
+
+def test_the_scores_of_one_model_in_either_precision_are_set_side_by_side(data, tmp_path):
+    assert "not tested here" in scoring(data)
+    encoder = tiny_encoder()
+    column = sentences(40)
+    pairs = TextSet("mine", (tuple(column[:20]), tuple(column[20:])), np.arange(20.0))
+    table = scored_both(encoder, (pairs,), (8, 32))
+    np.testing.assert_allclose(table["float32"], sts_grid(encoder, [pairs], (8, 32), resamples=0)["spearman"])
+    assert 0 < (table["bfloat16"] - table["float32"]).abs().max() < 10
+    table = table.assign(float32=1.0, bfloat16=[1.25, 1.0, *[1.0] * 5, 0.5], run="a")
+    table.to_csv(tmp_path / "study_scoring.csv", index=False)
+    assert "in 8 cells the score in bfloat16 is -0.500 to +0.250 from that in float32, -0.031" in scoring(tmp_path)
 
 
 def test_precisions_are_told_apart_on_one_seed(data, tmp_path):

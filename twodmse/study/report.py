@@ -19,6 +19,7 @@ from twodmse.study import answers, claims
 from twodmse.study.beyond.averages import tries
 from twodmse.study.beyond.backbone import backbone, backbone_claims
 from twodmse.study.beyond.base_loss import base_loss
+from twodmse.study.beyond.scoring import scoring
 from twodmse.study.results import Study
 from twodmse.study.tables import markdown, read
 
@@ -143,6 +144,7 @@ BLOCKS: dict[str, Block] = {
     "backbone": backbone,
     "backbone-claims": backbone_claims,
     "precision": claims.precision,
+    "scoring": scoring,
     "paper-plan": claims.paper_plan,
 }
 
