@@ -26,7 +26,7 @@ ONE_STEP = FOLDER / "02_one_step_by_hand.ipynb"
 MAGIC = re.compile(r"^(\s*)[%!].*", re.MULTILINE)  # lines that Jupyter reads, not Python
 ABSOLUTE = re.compile(r"(?<![\w.:/<~%-])/[\w.-]+/[\w./-]+|\b[A-Za-z]:\\\w")
 LONGEST = 14  # lines of a code cell
-LARGEST = 2_200_000  # bytes of a file
+LARGEST = 2_100_000  # bytes of a file
 every_notebook = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 

@@ -28,6 +28,7 @@ def grids(data: Path) -> dict[str, pd.DataFrame]:
     cells, runs = (read(data / FOLDER, f"study_{table}") for table in ("cells", "runs"))
     cells = cells[cells["dim"].isin(PLAN.mean_dims)]
     runs = runs[~runs["model"].str.startswith(INDEPENDENT)]  # they have one layer
+    runs = runs.assign(trained=runs["model"] != UNTOUCHED).sort_values(["trained", "model", "lr"])
     named = {run.run: run.model + (f", lr {run.lr:g}" if run.lr else "") for run in runs.itertuples()}
     return {name: cells[cells["run"] == run] for run, name in named.items()}
 
@@ -37,7 +38,7 @@ def second_backbone(data: Path) -> Figure:
     panels = {f"all-MiniLM-L6-v2, {UNTOUCHED}": Study.read(data).grid(UNTOUCHED, MEAN_DIMS)}
     panels |= {f"{NAME}, {run}": grid for run, grid in grids(data).items()}
     title = "A second backbone: Spearman x 100, mean of seven STS test sets"
-    return plots.heatmap_rows(panels, title, across=min(3, len(panels)))[0].figure
+    return plots.heatmap_rows(panels, title, across=min(4, len(panels)))[0].figure
 
 
 def second_layers(data: Path) -> Figure:
