@@ -484,6 +484,7 @@ def test_grid_save_puts_the_grid_beside_the_model(saved):
         (["compare", "A", "B", "--dims", "x"], ["--dims is 'x'"]),
         (["compare", "A", "B", "--dims", "33"], ["dim 33 is out of range"]),
         (["compare", "A", "B", "--resamples", "5"], ["resamples is 5"]),
+        (["compare", "A", "B", "--resamples", "0"], ["resamples is 0"]),
         (["compare", "A", "--published", "minilm_mteb", "--resamples", "500"], ["--resamples", "leave it out"]),
         (["compare", "A", "B", "--tasks", "mteb:STS12", "--resamples", "500"], ["--resamples", "leave it out"]),
         (["grid", "A", "--tasks", "mteb:STS12", "--metric", "auc"], ["--metric auc is for scored pairs"]),

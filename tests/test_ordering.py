@@ -29,6 +29,13 @@ def test_an_order_has_each_coordinate_once(order):
         reorder(tiny_encoder().backbone, order)
 
 
+def test_an_encoder_made_in_memory_is_of_no_run_that_lies_here(tmp_path, monkeypatch):
+    (tmp_path / "train_config.json").write_text(json.dumps(TrainConfig(order_dims=True).to_dict()))
+    monkeypatch.chdir(tmp_path)
+    assert ordering.is_ordered(".")
+    assert not ordering.is_ordered("")
+
+
 def other_weights(kind):
     """An encoder with weights of which it is not known, or wrongly thought, where the coordinates lie."""
     encoder = tiny_encoder()

@@ -107,7 +107,8 @@ def with_model(first: str, second: str, tasks: str | None, dims: str | None, res
         from twodmse.evaluation.mteb_cells import mteb_difference
 
         return mteb_difference(*tables)
-    return compare_models(one, other, parse_names(tasks or "mini-sts"), wanted, resamples=resamples or RESAMPLES)
+    resamples = RESAMPLES if resamples is None else resamples
+    return compare_models(one, other, parse_names(tasks or "mini-sts"), wanted, resamples=resamples)
 
 
 def with_published(model: str, name: str, tasks: str | None, dims: str | None) -> "pd.DataFrame":

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from twodmse.checked import is_whole
+from twodmse.encoder.reading import check_count
 
 
 def take_turns(
@@ -37,10 +37,9 @@ def take_turns(
         (rounds, contenders) table, one column a contender.
 
     Raises:
-        ValueError: if ``rounds`` is below 1.
+        ValueError: if ``rounds`` is no whole number from 1 up.
     """
-    if not is_whole(rounds, 1):
-        raise ValueError(f"rounds is {rounds!r}: at least one round must count, a whole number")
+    check_count("rounds", rounds)
     names = list(contenders)
     seconds = []
     for number in tqdm(range(warm + rounds), desc=title, unit="round"):

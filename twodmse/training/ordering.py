@@ -132,7 +132,7 @@ def check_orders(encoder: Encoder, teacher: Encoder | None, recipe: Recipe) -> N
 def is_ordered(name: str) -> bool:
     """Whether the run that a model folder is of, or one that it goes back to, put the coordinates in another order."""
     seen = set()
-    while (path := Path(name) / CONFIG_FILE).is_file() and path not in seen:
+    while name and (path := Path(name) / CONFIG_FILE).is_file() and path not in seen:  # one made in memory has no name
         seen.add(path)
         config = TrainConfig.read(path)
         if config.order_dims:
