@@ -4,8 +4,11 @@ import json
 
 import pandas as pd
 import pytest
+from conftest import tiny_encoder
 
+from twodmse import Encoder, TrainConfig
 from twodmse.data.sets import TextSet, load_pairs, load_texts
+from twodmse.evaluation.grid import sts_grid
 
 HEAD = "sentence1,sentence2,score\n"
 
@@ -111,3 +114,18 @@ def test_columns_of_unlike_length_and_scores_that_are_no_numbers_are_refused():
         TextSet("x", (("a", "b"), ("c",)))
     with pytest.raises(ValueError, match="row 2: the score is nan"):
         TextSet("x", (("a", "b"), ("c", "d")), [1.0, float("nan")])
+
+
+def test_a_leading_tilde_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert tiny_encoder(layers=1).save("~/model") == tmp_path / "home" / "model"
+    (tmp_path / "home" / "pairs.csv").write_text("sentence1,sentence2,score\na,b,1\nc,d,2\n")
+    encoder = Encoder.load("~/model")
+    encoder.encode(["a"], out="~/vectors.npy")
+    assert set(sts_grid(encoder, ["~/pairs.csv"], dims=[4])["task"]) == {str(tmp_path / "home" / "pairs.csv")}
+    config = TrainConfig(data="~/pairs.csv", backbone="~/model", teacher="~/model", out="~/run", recipe="grid")
+    assert {config.data, config.backbone, config.teacher, config.out} == {
+        str(tmp_path / "home" / name) for name in ("pairs.csv", "model", "run")
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]

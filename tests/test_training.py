@@ -90,6 +90,18 @@ def test_a_start_that_fails_leaves_the_order_of_coordinates(triplets, tmp_path):
     assert torch.equal(weights(encoder), before)
 
 
+def test_a_start_that_cannot_be_written_leaves_the_order_of_coordinates(triplets, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    encoder = tiny_encoder()
+    before = weights(encoder).clone()
+    monkeypatch.setattr(training, "write_start", full)
+    with pytest.raises(OSError, match="No space"):
+        train_encoder(encoder, triplets, config(tmp_path / "run", order_dims=True))
+    assert torch.equal(weights(encoder), before)
+
+
 def test_vectors_are_not_held_to_coordinates_of_another_order(triplets, tmp_path):
     tiny_encoder().save(tmp_path / "start")
     settings = {"teacher": str(tmp_path / "start"), "recipe": "grid", "steps": 2}
@@ -217,6 +229,14 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(triplets, tmp_path
     interrupted(triplets, tmp_path / "cut", 5, monkeypatch, dropout=0.1)
     resumed = train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut", dropout=0.1), resume=True)
     assert torch.equal(weights(resumed.encoder), weights(whole.encoder))
+    pd.testing.assert_frame_equal(resumed.history, whole.history)
+
+
+@pytest.mark.parametrize("log_every", [3, 4, 5])  # the checkpoint, after step 4, lies between two rows, or on one
+def test_a_resumed_run_logs_the_means_of_one_never_stopped(log_every, triplets, tmp_path, monkeypatch):
+    whole = train_encoder(tiny_encoder(), triplets, config(tmp_path / "whole", log_every=log_every))
+    interrupted(triplets, tmp_path / "cut", 5, monkeypatch, log_every=log_every)
+    resumed = train_encoder(tiny_encoder(), triplets, config(tmp_path / "cut", log_every=log_every), resume=True)
     pd.testing.assert_frame_equal(resumed.history, whole.history)
 
 

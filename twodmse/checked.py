@@ -11,10 +11,11 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 T = TypeVar("T")
 Text = Annotated[str, Field(min_length=1)]
+Place = Annotated[Text, AfterValidator(os.path.expanduser)]  # a file, a folder, or a name that is neither
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -92,7 +93,7 @@ def is_finite(value: Any) -> bool:
 
 
 def as_path(value: Any) -> Path:
-    """A name of a file or folder as a path.
+    """A name of a file or folder as a path; a leading ``~`` is the user's home.
 
     Raises:
         ValueError: for what is no text or path, or names nothing.
@@ -100,7 +101,7 @@ def as_path(value: Any) -> Path:
     name = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise ValueError(f"{shown(value)} is no name of a file or folder: give a path")
-    return Path(name)
+    return Path(name).expanduser()
 
 
 def other_metrics(table: Any) -> str:

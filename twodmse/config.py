@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import Field
 
-from twodmse.checked import Count, Number, Text, as_path, checked, plain, read_json
+from twodmse.checked import Count, Number, Place, Text, as_path, checked, plain, read_json
 from twodmse.names import OWN, unknown
 from twodmse.objectives.recipes import BASE_LOSSES, RECIPES, every_option, recipe_settings, spec_of
 from twodmse.presets import PRESETS
@@ -101,12 +101,12 @@ class TrainConfig:
     """
 
     recipe: Text = "2dmse"
-    data: Text = "mini-nli"
+    data: Place = "mini-nli"
     data_config: Text | None = None
     data_split: Text | None = None
     data_columns: tuple[Renaming, ...] = ()
-    backbone: Text = "bundled"
-    out: Text = "runs/train"
+    backbone: Place = "bundled"
+    out: Place = "runs/train"
 
     steps: Count = 100
     batch_size: Annotated[Count, Field(ge=2)] = 64
@@ -141,7 +141,7 @@ class TrainConfig:
     temperature: Temperature | None = None
     align_weight: Weight = 1.0
     compress_dim: Count = 128
-    teacher: Text | None = None
+    teacher: Place | None = None
     hold_weight: Weight = 1.0
     pair_weight: Weight = 0.0
     cache_chunk: CountOr0 = 0
@@ -151,11 +151,11 @@ class TrainConfig:
     log_every: Count = 1
 
     eval_every: CountOr0 = 0
-    eval_data: Text = "mini-sts-validation"
+    eval_data: Place = "mini-sts-validation"
     eval_cells: tuple[tuple[Count, Count], ...] = ()
     eval_metric: Text = "spearman"
     report_to: tuple[Text, ...] = ()
-    logging_dir: Text | None = None
+    logging_dir: Place | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.eval_cells, list | tuple):  # JSON has lists
@@ -172,7 +172,7 @@ class TrainConfig:
         if self.loss not in BASE_LOSSES and not self.loss.startswith(OWN):
             raise ValueError(unknown("loss", self.loss, BASE_LOSSES))
         if self.teacher is not None and is_missing_folder(self.teacher):
-            folder = Path(self.teacher).expanduser()
+            folder = Path(self.teacher)
             near = difflib.get_close_matches(folder.name, [one.name for one in folder.parent.glob("*/")], n=1)
             hint = f"did you mean {folder.parent / near[0]}?" if near else "give 'bundled', a folder, or a hub id"
             raise ValueError(f"teacher is {self.teacher!r}, and there is no such folder: {hint}")

@@ -142,7 +142,7 @@ def _followed(path: str | Path) -> Path:
     """``path`` with its links followed: asked before a write and before its result is put in place."""
     check_not_stopped()
     target = Path(os.path.realpath(as_path(path)))
-    if os.path.islink(path) and not target.exists():
+    if as_path(path).is_symlink() and not target.exists():
         raise FileExistsError(f"{path} is a link to {target}, which does not exist: choose another name")
     above = next(parent for parent in target.parents if parent.exists())
     if not above.is_dir():
@@ -263,7 +263,7 @@ def _list_files(folder: Path) -> None:
 
 def fresh_folder(path: str | Path) -> Path:
     """``path`` if it is free, else the first of ``path-2``, ``path-3``, ... that is."""
-    path = Path(path)
+    path = as_path(path)
     names = (path if k == 1 else path.with_name(f"{path.name}-{k}") for k in itertools.count(1))
     return next(name for name in names if not name.exists() or (name.is_dir() and not any(name.iterdir())))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ def load_texts(
         ValueError: for an unknown name, or rows that cannot be used; the row and the value are named.
         FileNotFoundError: for a missing file, or a hub that cannot be reached.
     """
-    name = str(name)
+    name = os.path.expanduser(str(name))
     if name.startswith(HUB):
         rows = _from_hub(name, name.removeprefix(HUB), config, split or "train")
         return as_texts(rows, name, columns)

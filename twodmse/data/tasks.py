@@ -46,7 +46,7 @@ def expand(tasks: Sequence[str]) -> list[str]:
     Raises:
         ValueError: if there are none.
     """
-    named = [name for task in tasks for name in TASK_GROUPS.get(task, [task])]
+    named = [os.path.expanduser(name) for task in tasks for name in TASK_GROUPS.get(task, [task])]
     if not named:
         raise ValueError(NONE_GIVEN)
     first: dict[str, str] = {}

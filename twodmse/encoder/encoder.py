@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import BatchEncoding
 
+from twodmse.checked import as_path
 from twodmse.encoder.backbone import Backbone
 from twodmse.encoder.hub import resolve
 from twodmse.encoder.loading import (
@@ -258,7 +259,7 @@ class Encoder:
         """
         with atomic_folder(folder, overwrite) as work:
             self.write(work)
-        return Path(folder)
+        return as_path(folder)
 
     def write(self, folder: Path) -> None:
         """Write weights, tokenizer and layout into an existing folder.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from twodmse.checked import as_path
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.grid import cell_cosines
 from twodmse.explorer.stories import suggestions
@@ -133,12 +134,11 @@ def read_sentences(path: str | Path | None = None) -> pd.DataFrame:
         sets = json.loads((RESOURCES / "sentences.json").read_text(encoding="utf-8"))
         rows = [(row[role], row["theme"], i, role) for i, row in enumerate(sets, start=1) for role in ROLES]
     else:
-        if not Path(path).is_file():
+        path = as_path(path)
+        if not path.is_file():
             raise FileNotFoundError(f"no file {path}: give a text file with one sentence a line")
         try:
-            lines = (
-                Path(path).read_text(encoding="utf-8-sig").split("\n")
-            )  # of other characters a sentence may hold any
+            lines = path.read_text(encoding="utf-8-sig").split("\n")  # of other characters a sentence may hold any
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8") from None
         rows = [(text, "", 0, "") for text in dict.fromkeys(line.strip() for line in lines) if text]

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from twodmse.checked import as_path
 from twodmse.encoder.encoder import Encoder, normalise
 from twodmse.encoder.pooling import pool
 from twodmse.encoder.storage import save_tokenizer, write_layout
@@ -141,7 +142,7 @@ def run_onnx(folder: str | Path, texts: list[str], output: str, file: str = MODE
     import onnxruntime
     from tokenizers import Tokenizer
 
-    folder = Path(folder)
+    folder = as_path(folder)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     session = onnxruntime.InferenceSession(str(folder / file), providers=["CPUExecutionProvider"])
     parts = []

@@ -155,22 +155,22 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class OwnIntervals(TrainerCallback):
-    """The intervals of this run's settings, in place of those that a checkpoint's state brings along.
-
-    And no best score so far, where that is one of other cells, pairs or another metric.
+    """The intervals of this run's settings instead of a checkpoint's, and no best score that is one of something else.
 
     Args:
         measured_anew: says whether it is.
+        once_ready: called last, once the state is there.
     """
 
-    def __init__(self, measured_anew: Callable[[], bool]) -> None:
-        self.measured_anew = measured_anew
+    def __init__(self, measured_anew: Callable[[], bool], once_ready: Callable[[], None]) -> None:
+        self.measured_anew, self.once_ready = measured_anew, once_ready
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called once the state is there."""
         state.compute_steps(args, state.max_steps)
         if self.measured_anew():
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
+        self.once_ready()
 
 
 def choose_attention(encoder: Encoder, precision: str) -> None:

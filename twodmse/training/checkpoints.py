@@ -19,14 +19,15 @@ from torch import nn
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_pt_utils import safe_globals
 
-from twodmse.checked import Sha256, Text, read_json
+from twodmse.checked import Number, Sha256, Text, read_json
 from twodmse.files import atomic_file, remove, strangers, written
 
 MANIFEST = "complete.json"
+UNLOGGED = "unlogged.json"
 Manifest = Annotated[dict[Text, Sha256], Field(min_length=1)]
 # What the Trainer writes beside the model, and what is left of a file that was being written.
 TRAINERS = re.compile(
-    r"complete\.json|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json|training_args\.bin"
+    r"(complete|unlogged)\.json|(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth|trainer_state\.json|training_args\.bin"
     r"|\.[a-z_]+-[0-9a-f]{8}\.json"
 )
 log = logging.getLogger(__name__)
@@ -38,6 +39,17 @@ def mark_complete(folder: Path, others: Sequence[str] = ()) -> None:
     manifest = {name: hash_of_file(folder / name) for name in names}
     with atomic_file(folder / MANIFEST) as path:
         path.write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def write_unlogged(folder: Path, loss: float, step: int) -> None:
+    """Store in a checkpoint the sum of the losses of the steps since the history's newest row, and that row's step."""
+    with atomic_file(folder / UNLOGGED) as path:
+        path.write_text(json.dumps([loss, step]) + "\n")
+
+
+def read_unlogged(folder: Path) -> tuple[float, int] | None:
+    """What `write_unlogged` stored; None where a checkpoint has none, one of an earlier version."""
+    return read_json(folder / UNLOGGED, tuple[Number, int]) if (folder / UNLOGGED).is_file() else None
 
 
 def fault(folder: Path, backbone: nn.Module | None = None) -> str | None:

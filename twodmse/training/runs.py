@@ -228,9 +228,9 @@ def run_trainer(
         order = stored_order(folder, encoder.backbone.dim) or best_order(encoder, texts).tolist()
         put_in_order(encoder, teacher, order)
     fresh = is_first() and not (folder.is_dir() and any(folder.iterdir()))
-    if is_first():
-        write_start(folder, config, texts, order)
     try:
+        if is_first():
+            write_start(folder, config, texts, order)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except BaseException:
         if fresh and not trainer.state.global_step:

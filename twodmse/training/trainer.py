@@ -32,7 +32,7 @@ from twodmse.training.arguments import (
     usable_precision,
 )
 from twodmse.training.batches import Collator, DistinctBatches
-from twodmse.training.checkpoints import discard, keep_newest, mark_complete
+from twodmse.training.checkpoints import discard, keep_newest, mark_complete, read_unlogged, write_unlogged
 from twodmse.training.distributed import gather_rows, take_off_wrappers, whole_gradient
 from twodmse.training.gradcache import cached_step, return_large_blocks
 from twodmse.training.validation import Evaluator, check_scores
@@ -77,6 +77,7 @@ class CellTrainer(Trainer):
         self.encoder, self.batches, self.recipe, self.base, self.config = encoder, batches, recipe, base, config
         self.last_terms: dict[str, float] = {}
         self.measured_anew = False  # whether the best score so far is one of other cells, pairs or another metric
+        self.unlogged: tuple[float, int] | None = None  # of the checkpoint that is gone on from
         if config.cache_chunk:
             return_large_blocks()
         precision = config.precision
@@ -89,7 +90,7 @@ class CellTrainer(Trainer):
             train_dataset=texts,
             eval_dataset=[] if evaluator else None,  # the evaluator has its own
             data_collator=Collator(encoder, config.chunks, config.cache_chunk, config.noise, config.seed),
-            callbacks=[QuietProgress(), OwnIntervals(lambda: self.measured_anew), *callbacks],
+            callbacks=[QuietProgress(), OwnIntervals(lambda: self.measured_anew, self.count_unlogged), *callbacks],
         )
         self.remove_callback(PrinterCallback)
         for callback in self.callback_handler.callbacks:
@@ -201,6 +202,12 @@ class CellTrainer(Trainer):
             logs = logs | self.last_terms
         super().log(logs, start_time)
 
+    def count_unlogged(self) -> None:
+        """Go on with the mean loss where a checkpoint lies between two rows of the history."""
+        if self.unlogged is not None:
+            loss, self._globalstep_last_logged = self.unlogged
+            self._tr_loss += loss
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Write each checkpoint's weights as a whole model folder, usable by `Encoder.load`."""
         if self.args.should_save:
@@ -208,6 +215,7 @@ class CellTrainer(Trainer):
             folder.mkdir(parents=True, exist_ok=True)
             self.encoder.write(folder)
             write_config(folder, self.config)
+            write_unlogged(folder, self._tr_loss.item(), self._globalstep_last_logged)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save as the Trainer does, say that nothing is missing, and only then let go of the oldest.
@@ -237,11 +245,10 @@ class CellTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Read the weights back from a checkpoint's model folder."""
-        stored = Encoder.load(resume_from_checkpoint)
-        self.encoder.backbone.load_state_dict(stored.backbone.state_dict())
+        self.encoder.backbone.load_state_dict(Encoder.load(resume_from_checkpoint).backbone.state_dict())
         before = TrainConfig.read(Path(resume_from_checkpoint) / CONFIG_FILE)
         other = [name for name in MEASURE if getattr(before, name) != getattr(self.config, name)]
-        self.measured_anew = bool(other)
+        self.measured_anew, self.unlogged = bool(other), read_unlogged(Path(resume_from_checkpoint))
         if other:
             log.warning("%s changed: from here on the best model is told anew, and scores are others", ", ".join(other))
 
