@@ -214,7 +214,7 @@ def test_what_cannot_be_scored_is_refused(encoder):
         mteb_grid(encoder, "STSBenchmrk")
     with pytest.raises(ValueError, match="task None is no task of mteb"):
         mteb_grid(encoder, [None])
-    with pytest.raises(ValueError, match=r"cells is \[3\]: give a list of \(layer, dim\)"):
+    with pytest.raises(ValueError, match=r"cells is \[3\]: give a list of layers and dims"):
         mteb_grid(encoder, Sts(), [3])
     with pytest.raises(ValueError, match="prompts is 'x': give a dictionary"):
         mteb_grid(encoder, [Sts()], prompts="x")

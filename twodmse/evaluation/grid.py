@@ -1,9 +1,10 @@
 """The grid: Spearman of every cell (layer, dim) on STS tasks, from one encoding pass a task."""
 
+import math
 import os
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -81,6 +82,19 @@ def check_grid(
     for layer in wanted_layers - {0}:
         encoder.check_cell(layer, None)
     return sorted(map(int, wanted_layers)), sorted(map(int, wanted_dims))
+
+
+def checked_cells(cells: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The cells in order, each once.
+
+    Raises:
+        ValueError: if there is none, or for what is no pair of whole numbers.
+    """
+    given: list[Any] = (list(cells) or [()]) if isinstance(cells, Iterable) else [cells]
+    for cell in given:
+        if not isinstance(cell, tuple | list) or len(cell) != 2 or not all(is_whole(n, -math.inf) for n in cell):
+            raise ValueError(f"cells is {str(cells)[:80]}: give a list of layers and dims, such as [(2, 64), (6, 384)]")
+    return sorted({(int(layer), int(dim)) for layer, dim in cells})
 
 
 def default_dims(dim: int) -> list[int]:

@@ -30,7 +30,7 @@ from tqdm.auto import tqdm
 from twodmse.checked import shown
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import normalise, prompt_of, read_layers
-from twodmse.evaluation.grid import check_grid
+from twodmse.evaluation.grid import check_grid, checked_cells
 from twodmse.evaluation.published import MEAN
 from twodmse.evaluation.records import GRID_COLUMNS
 
@@ -185,13 +185,10 @@ def check_cells(encoder: Encoder, cells: Sequence[tuple[int, int]] | None) -> li
     Raises:
         ValueError: for a cell out of range, none, or what is no list of cells.
     """
-    try:
-        cells = None if cells is None else [(layer, dim) for layer, dim in cells]
-    except (TypeError, ValueError):
-        raise ValueError(f"cells is {shown(cells)}: give a list of (layer, dim)") from None
+    cells = None if cells is None else checked_cells(cells)
     layers, dims = (None, None) if cells is None else ([n for n, _ in cells], [d for _, d in cells])
     layers, dims = check_grid(encoder, layers, dims)
-    return [(n, d) for n in layers for d in dims] if cells is None else sorted(set(cells))
+    return [(n, d) for n in layers for d in dims] if cells is None else cells
 
 
 def fingerprint(encoder: Encoder, prompts: dict[str, str]) -> str:

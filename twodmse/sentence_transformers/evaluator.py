@@ -1,7 +1,6 @@
 """GridEvaluator: the grid of cells as an evaluator for SentenceTransformerTrainer."""
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,9 @@ import pandas as pd
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.evaluation import SentenceEvaluator
 
-from twodmse.checked import is_whole
 from twodmse.data.tasks import load_tasks
 from twodmse.encoder.reading import check_count
-from twodmse.evaluation.grid import default_dims, gold_ranks, pairs_grid
+from twodmse.evaluation.grid import checked_cells, default_dims, gold_ranks, pairs_grid
 from twodmse.files import atomic_file
 from twodmse.sentence_transformers.layers import LayerReader
 
@@ -108,16 +106,3 @@ class GridEvaluator(SentenceEvaluator):
             table = pd.concat([pd.read_csv(path), table], ignore_index=True)
         with atomic_file(path) as work:
             table.to_csv(work, index=False)
-
-
-def checked_cells(cells: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The cells in order, each once.
-
-    Raises:
-        ValueError: if there is none, or for what is no pair of whole numbers.
-    """
-    given: list[Any] = (list(cells) or [()]) if isinstance(cells, Iterable) else [cells]
-    for cell in given:
-        if not isinstance(cell, tuple | list) or len(cell) != 2 or not all(is_whole(n, -math.inf) for n in cell):
-            raise ValueError(f"cells is {str(cells)[:80]}: give a list of layers and dims, such as [(2, 64), (6, 384)]")
-    return sorted({(int(layer), int(dim)) for layer, dim in cells})
