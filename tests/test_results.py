@@ -9,9 +9,10 @@ from conftest import sentences, tiny_encoder
 
 from twodmse.data.sets import TextSet
 from twodmse.evaluation.grid import sts_grid
+from twodmse.plots.palette import BLUE, ORANGE
 from twodmse.study import claims, pictures
 from twodmse.study.beyond.averages import tries
-from twodmse.study.beyond.base_loss import base_loss
+from twodmse.study.beyond.base_loss import base_loss, base_loss_curves
 from twodmse.study.beyond.scoring import scored_both, scoring
 from twodmse.study.figures import PICTURES
 from twodmse.study.plans import ABLATIONS, PLANS, chosen_rates
@@ -351,6 +352,41 @@ def test_the_papers_base_loss_stands_beside_the_ranking_loss_seed_by_seed(tmp_pa
     assert "| `2dmse`, 0.0002, seed 0 | 60.00 / 80.00 | 61.00 / 79.00 |" in text
     assert "| `full`, 0.0002, seed 1 | not run | 50.00 / 81.00 |" in text
     assert text.endswith("28 of the 30 runs planned are not run.")
+
+
+def add_mix(folder, less):
+    """The points of curves once more, as runs with AnglE's mix that score so much less."""
+    for name in ("runs", "cells", "draws", "kl", "summary"):
+        table = pd.read_csv(table_path(folder, f"study_{name}"))
+        rows = table[table["run"].str.contains("-lr")]
+        rows = rows.assign(model=rows["model"] + ", AnglE", run=rows["run"].str.replace("-lr", "-AnglE-lr"))
+        scores = [c for c in rows if c in ("spearman", "below", "full") or c.startswith("draw_")]
+        rows[scores] -= less
+        pd.concat([table, rows]).to_csv(table_path(folder, f"study_{name}"), index=False)
+
+
+def test_either_base_loss_is_compared_at_the_rates_that_validation_picks_for_it(data):
+    add_curves(data, {"full": 1, "2dmse": 3})
+    add_mix(data, less=4)
+    text = base_loss(data)
+    means = {place: Study.at_best(data, place) for place in ("full", "below")}
+    for words, place, rate in (("the top", "full", "5e-05"), ("below", "below", "0.0008")):
+        study = means[place]
+        below, top = study.score("2dmse", study.below, MEAN_DIMS), study.score("2dmse", [6], [384])
+        mix = f"{rate}: {below - 4:.2f} / {top - 4:.2f}"
+        assert f"| `2dmse`, best for {words} | {rate}: {below:.2f} / {top:.2f} | {mix} |" in text
+    assert "| ... further than fine-tuning the last layer does |" in text
+    assert "Matryoshka training of the last layer" not in text  # of mrl nothing is run
+    assert "`full, AnglE` 5e-05* (1 seed) and 0.0008* (1 seed)" in text
+    figure = base_loss_curves(data)
+    names = [line.get_label() for line in figure.axes[0].lines]
+    assert names.pop() == "mrl, ranking loss"  # at one rate
+    assert names == ["2dmse, ranking loss", "2dmse, AnglE's mix", "full, ranking loss", "full, AnglE's mix"]
+    looks = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines[:4]]
+    assert looks == [(BLUE, "-"), (BLUE, ":"), (ORANGE, "-"), (ORANGE, ":")]
+    left = pd.read_csv(data / "study_summary.csv").query("run != 'full-AnglE-lr0.0002-s0'")
+    left.to_csv(data / "study_summary.csv", index=False)
+    assert "`full`, best for" not in base_loss(data)  # of half a curve nothing is picked
 
 
 def test_the_papers_base_loss_has_the_weights_of_its_preset():

@@ -43,10 +43,11 @@ def model_style(label: str, place: int = 0) -> dict[str, str]:
     """Colour, marker and line style of the model that a label names; of a label that names none, those of its place.
 
     Args:
-        label: such as ``2dmse``, ``2dmse (3 seeds)``, ``before training`` or ``after 45 steps of 2dmse``.
+        label: such as ``2dmse``, ``2dmse (3 seeds)``, ``2dmse, AnglE``,
+            ``before training`` or ``after 45 steps of 2dmse``.
         place: the label's number in its picture.
     """
-    name = re.sub(r" \(.*\)$|, d = \d+$|^after .* of |^here: ", "", label)
+    name = re.sub(r" \(.*\)$|, d = \d+$|, AnglE$|^after .* of |^here: ", "", label)
     colour, marker, line = LOOKS.get(SAME.get(name, name), OTHERS[place % len(OTHERS)])
     return {"color": colour, "marker": marker, "linestyle": line}
 

@@ -13,6 +13,7 @@ from twodmse.files import atomic_file
 from twodmse.study import pictures
 from twodmse.study.answers import BOOKS
 from twodmse.study.beyond.backbone import FOLDER, NAME, second_backbone, second_layers
+from twodmse.study.beyond.base_loss import base_loss_curves
 from twodmse.study.plans import ABLATIONS
 from twodmse.study.results import Study
 from twodmse.study.tables import read, table_path
@@ -140,6 +141,14 @@ PICTURES = [
         ("study_summary",),
         pictures.study_tradeoff,
         "08",
+    ),
+    Picture(
+        "study_base_loss",
+        "the recipes of the paper with its base loss and with the ranking loss, through their learning rates",
+        ("study_summary",),
+        base_loss_curves,
+        "08",
+        "2DMSE v1, base loss",
     ),
     Picture(
         "study_ablation",
