@@ -6,15 +6,16 @@ import pandas as pd
 import pytest
 from conftest import DIM, LAYERS, sentences, tiny_encoder
 from conftest import run_app as run
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 from twodmse.data.sets import STS_TASKS, TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation import published, records
 from twodmse.evaluation.compare import compare_models, overall
-from twodmse.evaluation.grid import resample_counts, resamples_of, sts_grid
+from twodmse.evaluation.grid import sts_grid
 from twodmse.evaluation.published import minus_published, published_grid, published_names
 from twodmse.evaluation.records import read_grid_json, write_grid_json
+from twodmse.evaluation.resampling import resample_counts, resamples_of
 
 
 def scored(name, seed, n=60):
@@ -62,12 +63,11 @@ def test_intervals_and_p_are_those_of_a_paired_bootstrap_pair_by_pair(sets, mode
     every = []
     for pairs in SETS.values():
         vectors = [[m.encode(column, 2, DIM).astype(float) for column in pairs.columns] for m in models]
-        ranks = [rankdata((a * b).sum(axis=1)) for a, b in vectors]
-        gold = rankdata(pairs.gold)
+        cosines = [(a * b).sum(axis=1) for a, b in vectors]
         draws = []
         for counts in resamples_of(pairs, 400).astype(int):
             index = np.repeat(np.arange(len(pairs)), counts)  # one resample, the same rows for both models
-            one, two = (np.corrcoef(r[index], gold[index])[0, 1] for r in ranks)
+            one, two = (spearmanr(column[index], pairs.gold[index]).statistic for column in cosines)
             draws.append(100 * (two - one))
         every.append(np.array(draws))
     every.append(np.mean(every, axis=0))

@@ -6,19 +6,13 @@ import pandas as pd
 import pytest
 from conftest import DIM, LAYERS, tiny_encoder
 from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import roc_auc_score
 
 from twodmse.data.sets import load_pairs
 from twodmse.data.tasks import expand, load_tasks
 from twodmse.encoder.encoder import normalise
-from twodmse.evaluation.grid import (
-    bootstrap,
-    cell_cosines,
-    column_ranks,
-    default_dims,
-    pairs_grid,
-    resample_counts,
-    sts_grid,
-)
+from twodmse.evaluation.grid import cell_cosines, column_ranks, default_dims, pairs_grid, sts_grid
+from twodmse.evaluation.resampling import bootstrap, resample_counts, resampled_areas, resampled_correlations
 
 
 def test_a_file_is_one_task_by_whatever_way_it_is_named_and_goes_by_the_first(tmp_path, monkeypatch):
@@ -65,18 +59,42 @@ def test_columns_are_ranked_alike_in_blocks():
     np.testing.assert_array_equal(column_ranks(scores, block=4), rankdata(scores, axis=0))
 
 
-def test_intervals_match_a_bootstrap_that_ranks_anew():
+def resampled_slowly(score, scores, gold, counts):
+    """A score of each column in each resample, its pairs written out."""
+    rows = [np.repeat(np.arange(len(gold)), row) for row in counts.astype(int)]
+    return np.array([[score(gold[row], column[row]) for column in scores.T] for row in rows])
+
+
+@pytest.mark.parametrize(("pairs", "atol"), [(8, 1e-9), (40, 1e-9), (499, 1e-9), (500, 0.6)])
+def test_intervals_are_those_of_a_bootstrap_that_ranks_anew(pairs, atol):
     rng = np.random.default_rng(1)
-    gold = rng.normal(size=300)
-    scores = np.stack([gold + rng.normal(size=300), rng.normal(size=300)], axis=1)
-    counts = resample_counts(300, 1000, "task")
+    gold = rng.integers(6, size=pairs) + 0.5  # with ties
+    scores = np.stack([gold + rng.normal(size=pairs), rng.integers(4, size=pairs)], axis=1)
+    counts = resample_counts(pairs, 300, "task")
     low, high = bootstrap(rankdata(scores, axis=0), rankdata(gold), counts)
-    for k in range(2):
-        slow = []
-        for row in counts.astype(int):
-            index = np.repeat(np.arange(300), row)
-            slow.append(100 * spearmanr(scores[index, k], gold[index]).statistic)
-        np.testing.assert_allclose([low[k], high[k]], np.percentile(slow, [2.5, 97.5]), atol=1.0)
+    slow = 100 * resampled_slowly(lambda x, y: spearmanr(x, y).statistic, scores, gold, counts)
+    np.testing.assert_allclose([low, high], np.nanpercentile(slow, [2.5, 97.5], axis=0), atol=atol)
+
+
+def test_areas_are_those_of_each_resample_and_never_above_1(monkeypatch):
+    rng = np.random.default_rng(2)
+    gold = np.repeat([0.0, 1.0], 36)
+    scores = np.stack([gold, gold + rng.normal(size=72), rng.integers(3, size=72)], axis=1)  # the first is perfect
+    counts = resample_counts(72, 100, "task")
+    areas = resampled_areas(rankdata(scores, axis=0), rankdata(gold), counts)
+    np.testing.assert_allclose(areas, resampled_slowly(roc_auc_score, scores, gold, counts))
+    assert (areas[:, 0] == 1).all()
+    monkeypatch.setattr("twodmse.evaluation.resampling.BLOCK", 72 * 7)  # seven resamples at a time
+    np.testing.assert_array_equal(resampled_areas(rankdata(scores, axis=0), rankdata(gold), counts), areas)
+
+
+def test_a_resample_of_one_class_or_one_score_has_no_number():
+    ranks, gold, counts = rankdata([[1.0], [2.0], [3.0]], axis=0), rankdata([0, 1, 1]), np.array([[0, 2, 1], [1, 1, 1]])
+    assert np.isnan(resampled_areas(ranks, gold, counts)).tolist() == [[True], [False]]
+    assert np.isnan(resampled_correlations(ranks, gold, counts)).tolist() == [[True], [False]]
+    none = np.full((3, 1), np.nan)  # a vector of zeros has no cosine
+    assert np.isnan(resampled_correlations(none, gold, counts)).all()
+    assert np.isnan(resampled_areas(none, gold, counts)).all()
 
 
 def test_resamples_are_the_same_for_every_model_and_differ_between_tasks():

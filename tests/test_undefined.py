@@ -8,16 +8,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from twodmse.evaluation.compare import compare_models
-from twodmse.evaluation.grid import (
-    area_under_curve,
-    bootstrap,
-    column_ranks,
-    rank_correlation,
-    resample_counts,
-    resampled_correlations,
-    sts_grid,
-)
+from twodmse.evaluation.grid import column_ranks, rank_correlation, sts_grid
 from twodmse.evaluation.records import read_grid_table
+from twodmse.evaluation.resampling import area_under_curve, bootstrap, resample_counts, resampled_correlations
 from twodmse.export.cards import Origin, _code, _origin_lines, _words
 from twodmse.files import write_figure
 

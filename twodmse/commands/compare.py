@@ -96,7 +96,7 @@ def with_model(first: str, second: str, tasks: str | None, dims: str | None, res
     """
     from twodmse.encoder.encoder import Encoder
     from twodmse.evaluation.compare import compare_models
-    from twodmse.evaluation.grid import RESAMPLES
+    from twodmse.evaluation.resampling import RESAMPLES
 
     one, other = Encoder.load(first), Encoder.load(second)
     wanted = parse_dims(dims, min(one.dim, other.dim))

@@ -92,7 +92,7 @@ def grid(
 
 def say_few(table: "pd.DataFrame") -> None:
     """One line on stderr for each set of so few pairs that its scores say little, or with cells that have no score."""
-    from twodmse.evaluation.grid import FEWEST
+    from twodmse.evaluation.resampling import FEWEST
 
     for task, cells in table.groupby("task", sort=False):
         widest, pairs = (cells["high"] - cells["low"]).max(), cells["n"].iloc[0]
@@ -105,7 +105,7 @@ def say_few(table: "pd.DataFrame") -> None:
 
 def say_few_pairs(task: str, pairs: int) -> None:
     """One line on stderr for a set of so few pairs that nothing can be said by it."""
-    from twodmse.evaluation.grid import FEWEST
+    from twodmse.evaluation.resampling import FEWEST
 
     if pairs < FEWEST:
         typer.echo(f"{task} has {pairs} pairs: too few to say much", err=True)

@@ -11,19 +11,15 @@ from twodmse.data.sets import TextSet
 from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import check_encoder
-from twodmse.evaluation.grid import (
+from twodmse.evaluation.grid import check_grid, default_dims, gold_ranks, rank_correlation, ranked_cells
+from twodmse.evaluation.published import MEAN, MEANS
+from twodmse.evaluation.resampling import (
     MOST_RESAMPLES,
     RESAMPLES,
-    check_grid,
-    default_dims,
-    gold_ranks,
     interval,
-    rank_correlation,
-    ranked_cells,
     resampled_correlations,
     resamples_of,
 )
-from twodmse.evaluation.published import MEAN, MEANS
 
 
 def compare_models(

@@ -2,8 +2,6 @@
 
 import math
 import os
-import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,15 +12,14 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from twodmse.checked import is_whole
-from twodmse.data.sets import NAMES, TextSet, distinct
+from twodmse.data.sets import TextSet, distinct
 from twodmse.data.tasks import load_tasks
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.loading import check_encoder, listed
+from twodmse.evaluation.resampling import RESAMPLES, area_under_curve, bootstrap, resamples_of
 from twodmse.objectives.recipes import doubling
 
-RESAMPLES, MOST_RESAMPLES, FEWEST = 1000, 100_000, 5  # of fewer pairs any order may be chance at the 5% level (2 / 4!)
 METRICS = ("spearman", "auc")
-ROUNDING = 1e-7  # a variance of ranks, as shares of their number, that float32 cannot tell from 0
 
 
 def sts_grid(
@@ -144,23 +141,6 @@ def gold_ranks(pairs: TextSet, metric: str = "spearman") -> np.ndarray:
     return rankdata(pairs.gold)
 
 
-def area_under_curve(ranks: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve (K,) of each column of ``ranks`` (P, K), of two values of ``gold`` (P,).
-
-    By the mean ranks of both classes, which differ by P (AUC - 1/2): Hanley and McNeil (1982), after Mann and Whitney.
-    """
-    return resampled_areas(ranks, gold, np.ones((1, len(gold)), dtype=np.float64))[0]
-
-
-def resampled_areas(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The area under the ROC curve of each column in each resample; shapes and ranks as `resampled_correlations`."""
-    upper = counts * (gold == gold.max())  # (R, P)
-    lower = counts - upper
-    with np.errstate(invalid="ignore"):  # a resample of one class alone has none: NaN
-        means = [part @ ranks / part.sum(axis=1, keepdims=True) for part in (upper, lower)]  # (R, K) each
-    return 0.5 + (means[0] - means[1]) / len(gold)
-
-
 def ranked_cells(
     encoder: Encoder, pairs: TextSet, layers: Sequence[int], dims: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
@@ -218,81 +198,3 @@ def rank_correlation(ranks: np.ndarray, gold: np.ndarray) -> np.ndarray:
 def rank_scores(scores: np.ndarray, gold: np.ndarray) -> np.ndarray:
     """Spearman x 100 (K,) of each column of ``scores`` (P, K) with the ranks ``gold`` (P,)."""
     return 100 * rank_correlation(column_ranks(scores), gold)
-
-
-def resamples_of(pairs: TextSet, resamples: int) -> np.ndarray:
-    """How often each of P pairs occurs in each of R resamples, as `resample_counts` gives them: (R, P) float32.
-
-    Every cell of every model sees the same resamples of a set. They go by the name of a set that `load_texts` names,
-    and by the rows of any other, wherever its file lies and whatever it is called.
-    """
-    return resample_counts(len(pairs), resamples, pairs.name if pairs.name in NAMES else pairs.sha256())
-
-
-def resample_counts(pairs: int, resamples: int, name: str) -> np.ndarray:
-    """How often each pair occurs in each resample: (R, P) float32.
-
-    The draws depend on the task's name and size alone, so that every cell of every model sees the same resamples: the
-    comparisons of two cells, or of two models, are paired. Fewer than `FEWEST` pairs are not resampled: NaN.
-
-    Raises:
-        ValueError: for fewer resamples than 0, or more than `MOST_RESAMPLES`.
-    """
-    if not is_whole(resamples, 0, MOST_RESAMPLES):
-        raise ValueError(f"resamples is {resamples!r}: it must be a whole number, 0 to {MOST_RESAMPLES}")
-    if pairs < FEWEST:
-        return np.full((resamples, pairs), np.nan, np.float32)  # and so is all that is worked out from them
-    rng = np.random.default_rng((zlib.crc32(name.encode()), pairs))
-    counts = np.empty((resamples, pairs), dtype=np.float32)
-    for row in counts:
-        row[:] = np.bincount(rng.integers(pairs, size=pairs), minlength=pairs)
-    return counts
-
-
-def resampled_correlations(ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Spearman of each column in each resample, by three matrix products instead of R sortings.
-
-    The ranks are those of the whole sample: a resample weighs the pairs but does not rank them anew, which changes an
-    interval's ends by less than the bootstrap's own noise.
-
-    Args:
-        ranks: (P, K).
-        gold: (P,) ranks.
-        counts: (R, P).
-
-    Returns:
-        (R, K) correlations, NaN where a resample holds one score, or one cosine, alone.
-    """
-    scale = len(gold)
-    x = ((ranks - ranks.mean(axis=0)) / scale).astype(np.float32)  # (P, K), centred: float32 sums stay exact enough
-    y = ((gold - gold.mean()) / scale).astype(np.float32)[:, None]  # (P, 1)
-    share = counts / counts.shape[1]
-    mean_x, mean_y = share @ x, share @ y  # (R, K), (R, 1)
-    var_x, var_y = share @ np.square(x) - mean_x**2, share @ np.square(y) - mean_y**2
-    covariance = share @ (x * y) - mean_x * mean_y
-    defined = (var_x > ROUNDING) & (var_y > ROUNDING)
-    return np.where(defined, covariance / np.sqrt(np.where(defined, var_x * var_y, 1)), np.nan)
-
-
-def bootstrap(
-    ranks: np.ndarray, gold: np.ndarray, counts: np.ndarray, metric: str = "spearman"
-) -> tuple[np.ndarray, np.ndarray]:
-    """The 95% interval of each column's score, times 100: percentiles 2.5 and 97.5 over the resamples.
-
-    Shapes as `resampled_correlations`; resamples without a score are left out, and NaN is what no resample has.
-    """
-    draws = resampled_areas(ranks, gold, counts) if metric == "auc" else resampled_correlations(ranks, gold, counts)
-    if np.isnan(draws).all():
-        nothing = np.full(ranks.shape[1], np.nan)
-        return nothing, nothing
-    low, high = interval(draws, axis=0)
-    return 100 * low, 100 * high
-
-
-def interval(draws: np.ndarray, axis: int) -> np.ndarray:
-    """Percentiles 2.5 and 97.5 (2, ...) over the resamples on an axis; those that are NaN are left out."""
-    if not np.isnan(draws).any():
-        return np.percentile(draws, [2.5, 97.5], axis=axis)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # where all are NaN, so is the interval
-        return np.nanpercentile(draws, [2.5, 97.5], axis=axis)

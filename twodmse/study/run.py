@@ -23,8 +23,9 @@ from twodmse.data.tasks import expand
 from twodmse.efficiency.timing import processor
 from twodmse.encoder.encoder import Encoder
 from twodmse.evaluation.compare import cell_draws
-from twodmse.evaluation.grid import RESAMPLES, pairs_grid, resamples_of
+from twodmse.evaluation.grid import pairs_grid
 from twodmse.evaluation.records import commit
+from twodmse.evaluation.resampling import RESAMPLES, resamples_of
 from twodmse.probes import kl_to_last, score_kl
 from twodmse.study.plans import StudyPlan, Trial
 from twodmse.study.tables import add_rows, table_path
