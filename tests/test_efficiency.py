@@ -474,6 +474,10 @@ def test_a_view_computes_as_the_encoder_that_it_is_of(tmp_path):
 def test_a_least_spearman_of_another_metric_is_refused(encoder, pairs):
     labelled = dataclasses.replace(pairs, gold=(pairs.gold > np.median(pairs.gold)).astype(float))
     grid, costs = sts_grid(encoder, [labelled], [8], metric="auc"), layer_costs(encoder, sentences(4), rounds=1)
+    assert set(cell_costs(grid, costs)["metric"]) == {"auc"}
+    mixed = pd.concat([grid, grid.assign(task="other", metric="spearman")])
+    with pytest.raises(ValueError, match="the grid holds auc, spearman, which have no mean: give tasks of one metric"):
+        cell_costs(mixed, costs)
     assert best_cell(grid, costs).spearman > 0
     with pytest.raises(ValueError, match="min_spearman is 60, and the grid holds auc: give a grid of Spearman"):
         best_cell(grid, costs, min_spearman=60)

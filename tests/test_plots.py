@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
+from seaborn.utils import relative_luminance
 
 from twodmse import plots
 from twodmse.plots import grids
+from twodmse.plots.grids import interval
 from twodmse.plots.palette import LABEL, model_style, term_style
 
 matplotlib.use("Agg")
@@ -242,7 +244,7 @@ def test_the_idea_marks_the_layers_that_run_and_the_coordinates_that_are_kept():
         if hasattr(patch, "get_xy")
     ]
     slices = [(place, width) for place, width, colour in boxes if colour == "#0072b2"]
-    assert slices == [((3, 2), 3.0)]  # layer 2, the square root of 4 / 16 of the width
+    assert slices == [((3, 2), 6.0 * 4 / 16)]  # layer 2, to scale
     assert sum(colour == "#cfe3f1" for *_, colour in boxes) == 2
     with pytest.raises(ValueError, match="cell"):
         plots.idea(axes(), layers=4, dim=16, cell=(5, 4))
@@ -267,3 +269,40 @@ def test_what_steps_drew_is_no_loss_term():
          "last": [2.0, 1.5], "off": 0.0}
     )  # fmt: skip
     assert grids.loss_terms(history) == ["last", "off"]
+
+
+def test_every_number_stands_out_from_the_colour_of_its_cell():
+    def contrast(one, other):  # WCAG 2.2
+        low, high = sorted((relative_luminance(one), relative_luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    rows = [(n, d, 10 * n + d / 8) for n in range(1, 7) for d in (8, 16, 24, 32)]
+    ax = plots.heatmap(pd.DataFrame(rows, columns=["layer", "dim", "spearman"]), plt.figure().add_subplot())
+    colours = ax.collections[0].get_facecolors()
+    assert len(ax.texts) == len(colours) == 24
+    assert all(contrast(colour, number.get_color()) > 4.5 for colour, number in zip(colours, ax.texts, strict=True))
+
+
+def test_scores_of_several_metrics_are_not_drawn_on_one_scale():
+    grid = pd.DataFrame({"task": ["a", "b"], "layer": 1, "dim": 8, "spearman": [80.0, 20.0]})
+    mixed, area = grid.assign(metric=["spearman", "ndcg_at_10"]), grid.assign(metric="auc")
+    ax = plt.figure().add_subplot()
+    for draw in (
+        lambda: plots.heatmaps({"m": mixed}),
+        lambda: plots.heatmap(mixed, ax),
+        lambda: plots.heatmaps({"m": grid, "n": area}),
+        lambda: plots.curves({"m": mixed}, ax),
+    ):
+        with pytest.raises(ValueError, match=r"these scores are .*, which no scale holds: draw each metric alone"):
+            draw()
+    assert plots.curves({"m": area}, ax).get_ylabel() == "auc x 100"
+    assert plots.heatmaps({"m": area, "n": area})[0].figure.axes[-1].get_ylabel() == "auc x 100"
+
+
+def test_a_mean_has_no_band_where_one_of_its_tasks_has_no_interval():
+    grid = pd.DataFrame({"task": ["a", "b"], "layer": 1, "dim": 8, "spearman": [60.0, 40.0]})
+    known = interval(grid.assign(low=[58.0, 38.0], high=[62.0, 42.0]), "layer").iloc[0]
+    assert (known["low"], known["high"]) == pytest.approx((50 - 2**0.5, 50 + 2**0.5))
+    half = interval(grid.assign(low=[58.0, np.nan], high=[62.0, np.nan]), "layer").iloc[0]
+    assert half["spearman"] == 50
+    assert np.isnan([half["low"], half["high"]]).all()

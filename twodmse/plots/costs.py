@@ -11,7 +11,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from twodmse.plots.grids import GRID_COLOURS, need
+from twodmse.plots.grids import GRID_COLOURS, need, score_name
 
 MARKERS = {"float32": "o", "int8": "s", "binary": "^"}
 COSTS = {"ms": "milliseconds for one text", "bytes": "bytes of a vector"}
@@ -48,7 +48,7 @@ def front(cells: pd.DataFrame, best: pd.DataFrame, ax: Axes, cost: str = "bytes"
         if len(part):
             style = {"c": part["layer"], "cmap": GRID_COLOURS, "vmin": 1, "vmax": depth, "edgecolors": "black"}
             ax.scatter(part[cost], part["spearman"], s=36, marker=marker, label=precision, zorder=3, **style)
-    ax.set(xlabel=COSTS[cost], ylabel="Spearman x 100", title=f"Best cells by {COSTS[cost]}")
+    ax.set(xlabel=COSTS[cost], ylabel=score_name(cells), title=f"Best cells by {COSTS[cost]}")
     if cost == "bytes":
         ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -106,7 +106,7 @@ def speed_up(cells: pd.DataFrame, ax: Axes, dims: Sequence[int] | None = None) -
         colour = colormaps[GRID_COLOURS](1 - (i + 0.5) / len(widths))
         ax.plot(line["speed_up"], line["spearman"], marker="osD^vP*X"[i % 8], color=colour, label=str(dim))
     ax.set(
-        xscale="log", xlabel="times faster than the last layer", ylabel="Spearman x 100", title="Speed against quality"
+        xscale="log", xlabel="times faster than the last layer", ylabel=score_name(kept), title="Speed against quality"
     )
     places = kept.drop_duplicates("layer").set_index("layer")["speed_up"].sort_values()
     low, high = places.min(), places.max()

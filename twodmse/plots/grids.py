@@ -11,12 +11,14 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from seaborn.utils import relative_luminance
 
 from twodmse.plots.palette import label_lines, model_style, term_style
 
 SIGNED_COLOURS = "PuOr"  # orange below 0, white at 0, purple above: colour-blind readers tell these two apart
 GRID_COLOURS = "viridis"  # rises evenly in brightness: readable in grey print and by colour-blind readers
 NUMBERS_UP_TO = 16  # columns; a grid of more shows its colours alone
+BRIGHT = 0.179  # relative luminance above which black stands out more than white
 CELL = (0.4, 0.38)  # inches, width and height of a cell with a number
 
 
@@ -29,7 +31,7 @@ def heatmap(
     trained: Collection[tuple[int, int]] = (),
     starred: Collection[tuple[int, int]] = (),
 ) -> Axes:
-    """The layer x dim grid of one model: mean Spearman over tasks, as numbers on colours, layer N on top.
+    """The layer x dim grid of one model: mean score over tasks, as numbers on colours, layer N on top.
 
     Args:
         table: rows with layer, dim, spearman (and any task column, over which the mean is taken). From 17 dims on only
@@ -42,9 +44,10 @@ def heatmap(
         starred: cells whose number gets a star, such as those that differ significantly from another model's.
 
     Raises:
-        ValueError: if a column is missing or there are no rows.
+        ValueError: if a column is missing, there are no rows, or they are of several metrics.
     """
     need(table, ("layer", "dim", "spearman"))
+    one_scale(table)
     cells = by_cell(table, "spearman")
     draw_cells(cells, ax, numbers(cells, ".1f", starred), vmin=low, vmax=high, cmap=GRID_COLOURS)
     mark_cells(cells, ax, trained)
@@ -66,14 +69,19 @@ def heatmaps(
 
     Returns:
         One Axes a grid; their figure is ``axes[0].figure``.
+
+    Raises:
+        ValueError: if a column is missing, there are no rows, or they are of several metrics.
     """
-    low, high = common_scale(grids)
+    for table in grids.values():
+        need(table, ("layer", "dim", "spearman"))
+    label, (low, high) = one_scale(*grids.values()), common_scale(grids)
     figure, axes = row_of_grids([table["dim"].nunique() for table in grids.values()], rows_of(grids), bars=1)
     for ax, (name, grid) in zip(axes, grids.items(), strict=False):
         heatmap(grid, ax, name, low, high, (trained or {}).get(name, ()))
         if ax is not axes[0]:
             ax.set_ylabel("")
-    colour_bar(axes[-1], low, high, GRID_COLOURS, score_name(*grids.values()))
+    colour_bar(axes[-1], low, high, GRID_COLOURS, label)
     title_above(figure, title, "corner: cell trained on" if any((trained or {}).values()) else "")
     return axes[:-1]
 
@@ -106,6 +114,10 @@ def draw_cells(
     """Colours and numbers of a grid, its ticks upright and of a size that fits; with a colour bar of its own."""
     annotation = {"annot": False if written is None else written, "fmt": "", "annot_kws": {"size": 8}}
     sns.heatmap(cells, ax=ax, cbar=cbar, **annotation, **colours)
+    for number in ax.texts:  # in black or white, whichever stands out more from the cell's colour (WCAG 2.2, 1.4.3)
+        x, y = number.get_position()
+        colour = ax.collections[0].get_facecolors()[int(y) * cells.shape[1] + int(x)]
+        number.set_color("black" if relative_luminance(colour) > BRIGHT else "white")
     if written is None:
         steps = np.unique(np.linspace(0, cells.shape[1] - 1, 7).astype(int))
         ax.set_xticks(steps + 0.5, [str(cells.columns[i]) for i in steps])
@@ -158,8 +170,19 @@ def title_above(figure: Figure, title: str, note: str) -> None:
 
 def score_name(*tables: pd.DataFrame) -> str:
     """What the scores of grids are: Spearman, or what their column ``metric`` says where they have one."""
-    metrics = sorted({metric for table in tables if "metric" in table for metric in table["metric"]} - {"spearman"})
-    return f"{', '.join(metrics) or 'Spearman'} x 100"
+    metrics = sorted({metric for table in tables for metric in table.get("metric", ["spearman"])})
+    return f"{', '.join('Spearman' if metric == 'spearman' else metric for metric in metrics)} x 100"
+
+
+def one_scale(*tables: pd.DataFrame) -> str:
+    """As `score_name`, of scores that one scale can hold.
+
+    Raises:
+        ValueError: if they are of several metrics.
+    """
+    if len(metrics := {metric for table in tables for metric in table.get("metric", ["spearman"])}) > 1:
+        raise ValueError(f"these scores are {', '.join(sorted(metrics))}, which no scale holds: draw each metric alone")
+    return score_name(*tables)
 
 
 def colour_bar(ax: Axes, low: float, high: float, colours: str, label: str) -> None:
@@ -206,7 +229,7 @@ def curves(
     dims: Sequence[int] | None = None,
     labels: bool = True,
 ) -> Axes:
-    """Mean Spearman over the layers (or dims) of several models, one line each, with a band where intervals are known.
+    """Mean score over the layers (or dims) of several models, one line each, with a band where intervals are known.
 
     Args:
         tables: label -> grid; its columns low and high, if it has them, give the band (see `interval`).
@@ -216,7 +239,7 @@ def curves(
         labels: whether each line has its label at its end.
 
     Raises:
-        ValueError: if a column is missing, there are no rows, or ``over`` is something else.
+        ValueError: if a column is missing, there are no rows, they are of several metrics, or ``over`` is neither.
     """
     if over not in ("layer", "dim"):
         raise ValueError(f"over is {over!r}: it must be layer or dim")
@@ -232,7 +255,7 @@ def curves(
             ax.fill_between(x, line["low"], line["high"], color=style["color"], alpha=0.15, linewidth=0)
     ax.set_xticks(range(len(ticks)), [str(value) for value in ticks])
     words = {"layer": "layer (layers run)", "dim": "dim (coordinates kept)"}
-    ax.set(xlabel=words[over], ylabel="Spearman x 100")
+    ax.set(xlabel=words[over], ylabel=one_scale(*kept.values()))
     ax.grid(alpha=0.3)
     if labels:
         label_lines(ax)
@@ -243,7 +266,7 @@ def interval(table: pd.DataFrame, over: str) -> pd.DataFrame:
     """Mean Spearman by ``over`` and a 95% interval of that mean: columns spearman, low, high.
 
     Cells of one task share its pairs and move together: their distances to low and high are averaged. Tasks are
-    independent: theirs are added as squares, over the number of tasks. NaN where the grid has no intervals.
+    independent: theirs are added as squares, over the number of tasks. NaN where a task has no interval.
     """
     if not {"low", "high"} <= set(table):
         table = table.assign(low=np.nan, high=np.nan)
@@ -254,7 +277,7 @@ def interval(table: pd.DataFrame, over: str) -> pd.DataFrame:
     tasks = tasks[["down", "up"]].mean().assign(spearman=means(tasks["spearman"]))
     lines = tasks.groupby(over)
     mean, count = means(lines["spearman"]), lines.size()
-    reach = (tasks[["down", "up"]] ** 2).groupby(over).sum(min_count=1) ** 0.5
+    reach = (tasks[["down", "up"]] ** 2).groupby(over).agg(lambda squares: squares.sum(skipna=False)) ** 0.5
     return pd.DataFrame({"spearman": mean, "low": mean - reach["down"] / count, "high": mean + reach["up"] / count})
 
 

@@ -16,7 +16,7 @@ def idea(ax: Axes, layers: int = 6, dim: int = 384, cell: tuple[int, int] = (3, 
         ax: where to draw.
         layers: N.
         dim: D.
-        cell: the layer n and the dim d that are marked; the width of the slice is drawn by the square root of d / D.
+        cell: the layer n and the dim d that are marked; the width of the slice is d / D of the vector's.
 
     Raises:
         ValueError: if the encoder has no such cell.
@@ -24,7 +24,7 @@ def idea(ax: Axes, layers: int = 6, dim: int = 384, cell: tuple[int, int] = (3, 
     n, d = cell
     if not (1 <= n <= layers and 1 <= d <= dim):
         raise ValueError(f"cell {cell} is not one of 1..{layers} layers and 1..{dim} coordinates")
-    kept = WIDE * (d / dim) ** 0.5
+    kept = WIDE * d / dim
     for layer in range(1, layers + 1):
         run = layer <= n
         box = {"edgecolor": "black" if run else GREY, "linewidth": 0.8}
@@ -32,8 +32,9 @@ def idea(ax: Axes, layers: int = 6, dim: int = 384, cell: tuple[int, int] = (3, 
         style = {"va": "center", "fontsize": 9, "color": "black" if run else GREY}
         ax.text(1.1, layer + HIGH / 2, f"layer {layer}", ha="center", **style)
         ax.add_patch(Rectangle((3, layer), WIDE, HIGH, facecolor="white" if run else NOT_RUN, **box))
-        ax.add_patch(FancyArrowPatch((2.25, layer + HIGH / 2), (2.95, layer + HIGH / 2), arrowstyle="->",
-                                     mutation_scale=8, color=box["edgecolor"]))  # fmt: skip
+        arrow = {"arrowstyle": "->", "mutation_scale": 8, "color": box["edgecolor"], "shrinkA": 0, "shrinkB": 0}
+        ax.add_patch(FancyArrowPatch((2.25, layer + HIGH / 2), (2.95, layer + HIGH / 2), **arrow))
+        ax.add_patch(FancyArrowPatch((1.1, layer + HIGH - 1), (1.1, layer), **arrow))  # from the layer below
     ax.add_patch(Rectangle((3, n), kept, HIGH, facecolor=BLUE, edgecolor="black"))
     ax.text(3.1 + kept, n + HIGH / 2, f"the cell ({n}, {d})", color=BLUE, va="center", fontsize=9)
     ax.text(3, 0.2, f"run {n} layers, keep {d} coordinates, normalise", fontsize=9, color=BLUE, va="center")
