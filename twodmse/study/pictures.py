@@ -106,7 +106,10 @@ def study_tradeoff(data: Path) -> Figure:
     models = [model for model in dict.fromkeys((*LINES, *STUDIED, INDEPENDENT)) if model in drawn]
     plots.tradeoff({model: rows for model in models if len(rows := points[points["model"] == model])}, ax)
     told = ", ".join(f"{rate:g}" for rate in rates)
-    ax.set_title(f"Each recipe through its learning rates ({told}):\nmean of seven STS test sets", fontsize=11)
+    ax.set_title(
+        f"Each recipe through its learning rates ({told}):\nmean of seven STS test sets (dots: single runs)",
+        fontsize=11,
+    )
     return figure
 
 
@@ -152,7 +155,7 @@ def study_kl(data: Path) -> Figure:
     for ax, (column, title) in zip(axes, kinds.items(), strict=True):
         tables = {
             model: rows[rows["model"] == model].groupby("layer", as_index=False)[column].mean().assign(dim=study.width)
-            for model in shown(study, LINES)
+            for model in shown(study, (*LINES, "2dmse, no alignment"))
         }
         plots.layer_curves(tables, ax, column, "KL(last || layer) in nats", bottom=0, labels=False)
         ax.set_title(title)

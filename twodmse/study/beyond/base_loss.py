@@ -105,6 +105,7 @@ def base_loss_curves(data: Path) -> Figure:
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     told = ", ".join(f"{rate:g}" for rate in RATES)
     ax.set_title(
-        f"Two base losses, each through its learning rates ({told}):\nmean of seven STS test sets", fontsize=11
+        f"Two base losses, each through its learning rates ({told}):\nmean of seven STS test sets (dots: single runs)",
+        fontsize=11,
     )
     return figure
