@@ -22,6 +22,7 @@ import pyarrow as pa
 from twodmse import Encoder
 from twodmse.data.sets import load_pairs, load_texts
 from twodmse.evaluation.cascade import Cascade
+from twodmse.evaluation.roles import DOCUMENT, QUERY, prompt_for
 
 SHALLOW, DEEP, K = (3, 64), (6, 384), 10
 Find = Callable[[np.ndarray, int], np.ndarray]  # (Q, d) query vectors and how many -> (Q, K) document numbers
@@ -69,9 +70,12 @@ def compare(
     """
     rows = []
     start = time.perf_counter()
-    vectors = encoder.encode(documents, *deep)
+    vectors = encoder.encode(documents, *deep, prompt=prompt_for(encoder, DOCUMENT))
+    before = prompt_for(encoder, QUERY)
     filled = time.perf_counter() - start
-    truth, ms = timed(lambda: np.argsort(-(encoder.encode(queries, *deep) @ vectors.T), axis=1)[:, :k], len(queries))
+    truth, ms = timed(
+        lambda: np.argsort(-(encoder.encode(queries, *deep, prompt=before) @ vectors.T), axis=1)[:, :k], len(queries)
+    )
     rows.append(("full search", filled, vectors.nbytes, ms, ms, 1.0))
     for name, fill in INDEXES.items():
         start = time.perf_counter()

@@ -255,3 +255,33 @@ def test_a_model_that_pads_to_its_window_is_refused_before_the_index():
     encoder = Encoder(model, tiny_tokenizer(), Layout(max_length=16))
     with pytest.raises(ValueError, match="LongformerModel pads texts to its window: no pass can go on from layer 1"):
         Cascade(encoder, DOCUMENTS, (1, 8))
+
+
+def test_queries_and_documents_are_read_after_the_models_own_prompts():
+    encoder = tiny_encoder()
+    encoder.layout = encoder.layout._replace(prompts={"query": "a man is ", "passage": "some dog "})
+    documents, queries = sentences(30, seed=1), sentences(4, seed=2)
+    found = Cascade(encoder, documents, (2, 8), (4, 16), shortlist=30).search(queries, k=30)
+    asked, kept = (encoder.encode(t, 4, 16, prompt_name=n) for t, n in ((queries, "query"), (documents, "passage")))
+    for query, row in enumerate(asked @ kept.T):
+        ranked = found[found["query"] == query].set_index("document")["score"]
+        np.testing.assert_allclose(ranked.sort_index(), row, atol=1e-5)
+    plain = encoder.encode(queries, 4, 16) @ encoder.encode(documents, 4, 16).T
+    assert np.abs(plain - asked @ kept.T).max() > 0.01, "prompts that change nothing show nothing"
+    best = np.argsort(-(asked @ kept.T), axis=1, kind="stable")[:, :3]
+    first = cascade_table(encoder, documents, queries, [(4, 16)], [3], k=3, deep=(4, 16))
+    assert first["recall"].tolist() == [1.0]
+    shallow = [encoder.encode(t, 1, 4, prompt_name=n) for t, n in ((queries, "query"), (documents, "passage"))]
+    order = np.argsort(-(shallow[0] @ shallow[1].T), axis=1, kind="stable")[:, :5]
+    recall = np.mean([len({*a} & {*b}) / 3 for a, b in zip(best, order, strict=True)])
+    assert cascade_table(encoder, documents, queries, [(1, 4)], [5], k=3, deep=(4, 16))["recall"].tolist() == [
+        pytest.approx(recall)
+    ]
+
+
+def test_a_prompt_that_is_not_pooled_is_refused():
+    encoder = tiny_encoder()
+    encoder.layout = encoder.layout._replace(prompts={"query": "q: "}, include_prompt=False)
+    cascade = Cascade(encoder, sentences(5), (2, 8))
+    with pytest.raises(ValueError, match=r"pools without its prompt 'query' \(include_prompt=False\)"):
+        cascade.search(["a man"], k=1)

@@ -16,6 +16,7 @@ from twodmse.checked import is_whole
 from twodmse.encoder.encoder import Encoder, normalise
 from twodmse.encoder.loading import check_encoder
 from twodmse.encoder.reading import PROGRESS_FROM, as_texts, check_count, directions, evaluating
+from twodmse.evaluation.roles import DOCUMENT, QUERY, prompt_for
 
 CACHE_BYTES = 2**30  # of token vectors kept for documents that may go on
 Find = Callable[[np.ndarray, int], np.ndarray]  # (Q, d1) vectors and K -> (Q, K) document numbers, best first
@@ -29,7 +30,7 @@ class Cascade:
     index deepens where it is asked. Until then its token vectors at layer n1 are kept, 4 T D bytes for T tokens (some
     40 kB for a sentence at D = 384, where the shallow vector takes 4 d1). That is worth its memory only while there is
     some: up to ``cache_bytes`` in all. Documents beyond that start again from their text when they are shortlisted,
-    which costs n1 layers more and gives the same vectors.
+    which costs n1 layers more and gives the same vectors. Texts are read after the model's prompts: see `prompt_for`.
 
     Args:
         encoder: the encoder.
@@ -62,7 +63,7 @@ class Cascade:
             raise ValueError(f"cache_bytes is {cache_bytes!r}: give a whole number from 0 up")
         texts = as_texts(texts)
         self.encoder, self.shortlist, self.batch_size = encoder, min(shortlist, len(texts)), batch_size
-        self.ids = encoder.tokenise(texts)["input_ids"]
+        self.ids = encoder.tokenise(texts, prompt_for(encoder, DOCUMENT))["input_ids"]
         self.tokens: list[np.ndarray | None] = [None] * len(texts)  # (T, D) each, at layer n1
         self.shallow_vectors = np.empty((len(texts), self.shallow[1]), dtype=np.float32)
         self.deep_vectors = np.empty((len(texts), self.deep[1]), dtype=np.float32)
@@ -126,7 +127,7 @@ class Cascade:
     def _queries(self, queries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Vectors (Q, d1) and (Q, d2) of the queries from one forward pass that pauses at layer n1."""
         (n1, d1), (n2, d2) = self.shallow, self.deep
-        ids = self.encoder.tokenise(queries)["input_ids"]
+        ids = self.encoder.tokenise(queries, prompt_for(self.encoder, QUERY))["input_ids"]
         shallow, deep = np.empty((len(ids), d1), np.float32), np.empty((len(ids), d2), np.float32)
         for rows, tokens, pooled in self._run(ids, None, 0, n1):
             shallow[rows] = directions(pooled[:, :d1], self.shallow, rows, "queries")
@@ -281,8 +282,9 @@ def cascade_table(
         check_count("a shortlist", K)
         if not k <= K <= len(texts):
             raise ValueError(f"shortlist {K} is out of range: it must be in {k}..{len(texts)}, from k to all texts")
-    documents, asked = encoder.states(texts), encoder.states(queries)  # (N+1, n, D), (N+1, Q, D)
-    token_bytes = 4 * encoder.backbone.width * sum(map(len, encoder.tokenise(texts)["input_ids"]))
+    before, own = prompt_for(encoder, QUERY), prompt_for(encoder, DOCUMENT)
+    documents, asked = encoder.states(texts, prompt=own), encoder.states(queries, prompt=before)  # (N+1, n or Q, D)
+    token_bytes = 4 * encoder.backbone.width * sum(map(len, encoder.tokenise(texts, own)["input_ids"]))
     n2, d2 = pairs[0][1]
     exact = nearest(normalise(asked[n2, :, :d2]), normalise(documents[n2, :, :d2]), k)  # (Q, k)
     rows = []
