@@ -94,6 +94,9 @@ def test_a_click_on_the_heatmap_moves_score_pairs_worst_pairs_cost_and_every_lin
             expect(button(view, i, layer, dim)).to_have_css("margin-top", "-3px")  # the frame's last setting
         assert framed(view) == [f"layer {layer}, dim {dim}"] * 2
         assert number_heights(view) == {0}
+        for heatmap in view.locator(".twodmse-buttons").all():  # a frame in the top row is not cut off
+            top = heatmap.bounding_box()["y"]
+            assert min(cell.bounding_box()["y"] for cell in heatmap.locator(".twodmse-cell").all()) >= top
         for i, encoder in enumerate(encoders):
             left, right = (encoder.encode(list(column), layer, dim) for column in scored.columns)
             cosines = (left * right).sum(axis=1)
@@ -216,10 +219,21 @@ def test_own_file_is_scored_the_best_cell_found_and_saved(page, lab, models, sco
     view = page.locator(".twodmse-bringyourown")
     view.locator(".twodmse-score").click()
     expect(view).to_contain_text("there are no texts yet")
-    with page.expect_file_chooser() as chooser:
-        view.get_by_role("button", name="scored pairs").click()
-    chooser.value.set_files(lab.home / "pairs.csv")
-    view.locator(".twodmse-score").click()
+    (lab.home / "semi.csv").write_text((lab.home / "pairs.csv").read_text().replace(",", ";"))
+    for name in ("semi.csv", "pairs.csv"):
+        with page.expect_file_chooser() as chooser:
+            view.get_by_role("button", name="scored pairs").click()
+        chooser.value.set_files(lab.home / name)
+        expect(view.locator(".twodmse-source")).to_contain_text(f"To be scored: the file {name}")
+        view.locator(".twodmse-score").click()
+        if name == "semi.csv":
+            expect(view).to_contain_text("semi.csv, line 1: its columns are not delimited")
+            view.locator(".twodmse-pasted textarea").fill("\n".join(TEXTS))  # the file is let go of
+            expect(view.locator(".twodmse-source")).to_have_text("To be scored: the 9 lines of the text box")
+            expect(view.locator(".twodmse-remove")).to_be_hidden()
+            view.locator(".twodmse-score").click()
+            expect(view).to_contain_text("agreement with the full size: 36 pairs")
+            expect(view).to_contain_text("no pair is out of place")
     expect(view).to_contain_text("pairs.csv: 40 pairs")
     dims = default_dims(DIM)
     grid = pairs_grid(models["before"], scored, dims, range(1, LAYERS + 1), 0).set_index(["layer", "dim"])["spearman"]

@@ -137,11 +137,17 @@ def test_slip_finds_the_cell_and_pair_that_stray_before_but_not_after():
     before[1, 1, 0, 1], after[1, 1, 0, 1] = 1.0, 1.0  # strays by 0.5 in both: no difference
     before[1, 0, 1, 2], after[1, 0, 1, 2] = 0.7, 0.2  # strays by 0.6 before, 0.1 after
     before[0, 0, 0, 1] = -1.0  # layer 0 is not on the page
-    found = stories.slip(before, after, [8, 16])
+    found = stories.slip(before, after, [8, 16], np.arange(3))
     assert (found["view"], found["layer"], found["dim"], found["first"], found["second"]) == ("pair", 1, 8, 1, 2)
     assert "average 0.30 away" in found["text"]  # (0.3 + 0 + 0.6) / 3
     assert "and 0.03 after" in found["text"]  # (0 + 0 + 0.1) / 3
     assert "0.60 away before, 0.10 after" in found["text"]
+    assert (
+        "4 cells looked at (layers 1 to 2, 8 dims or more) 1 is better after in this respect, 0 are worse, 3 are the"
+        in found["text"]
+    )
+    found = stories.slip(before, after, [8, 16], np.array([0, 1]))  # without the third sentence
+    assert (found["layer"], found["dim"], found["first"], found["second"]) == (1, 8, 0, 1)
 
 
 def test_meaning_finds_the_cell_and_set_where_words_won_before_and_meaning_after():
@@ -154,7 +160,7 @@ def test_meaning_finds_the_cell_and_set_where_words_won_before_and_meaning_after
     before[1, 0, 0, 1], after[1, 0, 0, 1] = 0.9, 1.0  # won before already
     found = stories.meaning(before, after, [8, 16], *(np.array(rows) for rows in ([0, 3], [1, 4], [2, 5])))
     assert (found["view"], found["layer"], found["dim"], found["query"]) == ("ranking", 2, 8, 3)
-    assert "0% of 2 sets before training, and in 100% after" in found["text"]
+    assert "0% of 2 sets before, and in 100% after" in found["text"]
     assert "partner −0.20 and decoy 0.90 before, 0.80 and 0.10 after" in found["text"]
 
 
@@ -163,10 +169,13 @@ def test_fall_finds_the_cell_and_query_that_lose_their_first_sentence_before():
     before[1, 1], after[1, 1] = [2, 9, 1, 1], [1, 2, 1, 1]  # of 1/place: (0.5 + 0.389) / 4
     before[2, 0], after[2, 0] = [90, 90, 1, 1], [50, 50, 1, 1]  # far down: counts little
     before[0, 0] = 99
-    found = stories.fall(before, after, [8, 16])
+    found = stories.fall(before, after, [8, 16], np.arange(4))
     assert (found["layer"], found["dim"], found["query"]) == (1, 16, 1)
-    assert "for 50% of all queries before training, and for 75% after" in found["text"]
+    assert "for 50% of 4 queries before, and for 75% after" in found["text"]
     assert "place 9 before and 2 after" in found["text"]
+    found = stories.fall(before, after, [8, 16], np.array([0, 2, 3]))  # the second query is not to be told of
+    assert (found["layer"], found["dim"], found["query"]) == (1, 16, 0)
+    assert "for 67% of 3 queries before, and for 100% after" in found["text"]
 
 
 def test_hold_finds_the_smallest_cell_that_keeps_nine_in_ten():
@@ -177,11 +186,66 @@ def test_hold_finds_the_smallest_cell_that_keeps_nine_in_ten():
     before[2, 1, 1], before[2, 1, 9] = 20, 99  # the query with 99 is not kept after
     after[1, 1, :8] = 1  # 1 x 16, eight of ten only
     after[0] = 1
-    found = stories.hold(before, after, [8, 16, 64])
+    found = stories.hold(before, after, [8, 16, 64], np.arange(10))
     assert (found["layer"], found["dim"], found["query"]) == (2, 16, 1)
     assert "layer 2 with 16 dims is the smallest" in found["text"]
-    assert "before training, layer 3 with 16 dims" in found["text"]
+    assert "among the first three for nine queries in ten; before, layer 3 with 16 dims" in found["text"]
     assert "place 20 before and 3 after" in found["text"]
+
+
+@pytest.mark.parametrize(("count", "words"), [(5, "among the first two"), (4, "at full size first"), (2, None)])
+def test_hold_asks_for_fewer_places_than_half_of_the_sentences(count, words):
+    before, after = np.full((3, 2, count), 4), np.full((3, 2, count), 4)
+    before[2, 1] = after[2, 1] = after[1, 1] = 1
+    before[1, 1] = 3  # of four others all are among the first four: three of them would be nothing to keep
+    found = stories.hold(before, after, [8, 16], np.arange(count))
+    assert (found is None) == (words is None)
+    if found:
+        assert (found["layer"], found["dim"]) == (1, 16)
+        assert words in found["text"]
+
+
+def test_where_nothing_is_gained_no_story_is_told():
+    rows = explorer.read_sentences()
+    vectors, noise = np.random.default_rng(0).standard_normal((2, len(rows), 16))
+    same, base = (np.flatnonzero(rows["role"] == role) for role in ("same", "sentence"))
+    vectors[same] = vectors[base] + 0.01 * noise[same]
+    states, lost = np.stack([vectors] * 3).astype("<f2"), np.stack([vectors, noise, vectors]).astype("<f2")
+    for told in (rows, table(rows["text"])):
+        assert stories.suggestions(states, states, [8, 16], told) == []
+        assert stories.suggestions(states, lost, [8, 16], told) == []
+        assert len(stories.suggestions(lost, states, [8, 16], told)) == 3
+
+
+def test_stories_are_of_other_queries_where_one_or_its_nearest_is_unknown():
+    vectors, noise = np.random.default_rng(0).standard_normal((2, 12, 16))
+    states, lost = np.stack([vectors] * 3).astype("<f2"), np.stack([vectors, noise, vectors]).astype("<f2")
+    nearest = stories.nearest(stories.similarities(states, [8, 16]))
+
+    def queries(unknown):
+        found = stories.suggestions(lost, states, [8, 16], table(sentences(12)), unknown)
+        return {story["label"]: story["query"] for story in found if "query" in story}
+
+    for label, query in queries([]).items():
+        for unknown in (query, int(nearest[query])):
+            assert queries([unknown])[label] not in (query, unknown)
+
+
+def test_texts_that_a_vocabulary_does_not_know_are_in_no_story():
+    texts = [*sentences(6), "🎉", "🦜🦜", "日"]
+    one, other = tiny_encoder("bert"), tiny_encoder("roberta")
+    for pair in ((one, other), (other, one)):
+        data = content(explorer.explorer_page(*pair, table(texts), ("one", "two")))
+        assert [model["unknown"] for model in data["models"]] == [[6, 7, 8]] * 2
+        assert data["tries"], "these models differ"
+        for found in data["tries"]:
+            assert {found[name] for name in ("first", "second", "query") if name in found} <= set(range(6)), found
+
+
+def test_texts_that_are_cut_are_named_with_the_tokens_that_are_read():
+    texts = [*sentences(3), "a man " * 15, "a man " * 15 + "runs"]  # 32 and 33 tokens; 32 are read
+    models = content(explorer.explorer_page(tiny_encoder(), tiny_encoder(), table(texts), ("one", "two")))["models"]
+    assert [(model["cut"], model["max_length"]) for model in models] == [([4], 32)] * 2
 
 
 # ---- page and command ------------------------------------------------------------------------------------------
@@ -224,15 +288,17 @@ def test_two_shapes_are_refused_and_so_is_a_page_too_large(monkeypatch):
 
 def test_command_writes_a_page_and_keeps_what_is_there(listed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    model = tiny_encoder().save(tmp_path / "model")
+    model, other = tiny_encoder().save(tmp_path / "model"), tiny_encoder("roberta").save(tmp_path / "other/model")
     out = tmp_path / "page.html"
-    result = run(model, model, "--sentences", listed, "--out", out)
+    result = run(model, other, "--sentences", listed, "--out", out)
     assert result.exit_code == 0, result.output
     assert "12 sentences" in result.output
     data = content(out.read_text(encoding="utf-8"))
     assert [s["text"] for s in data["sentences"]] == sentences(12)
-    assert [m["name"] for m in data["models"]] == [tmp_path.name] * 2, "no path of this machine"
-    assert [t["label"] for t in data["tries"]][1] == "The ranking that falls apart", "these sentences come in no sets"
+    assert [m["name"] for m in data["models"]] == [tmp_path.name, "other"], "no path of this machine"
+    labels = [found["label"] for found in data["tries"]]
+    assert "The ranking that falls apart" in labels, "these sentences come in no sets"
+    assert "Same meaning or same words?" not in labels
     out.write_text("mine")
     again = run(model, model, "--sentences", listed, "--out", out)
     assert again.exit_code == 1
@@ -240,13 +306,13 @@ def test_command_writes_a_page_and_keeps_what_is_there(listed, tmp_path, monkeyp
     assert out.read_text() == "mine"
     assert run(model, model, "--sentences", listed, "--out", out, "--overwrite").exit_code == 0
     assert out.stat().st_size > 10_000
-    tiny_encoder().save(tmp_path / "runs/quickstart/2dmse/model")  # the default AFTER
+    tiny_encoder("roberta").save(tmp_path / "runs/quickstart/2dmse/model")  # the default AFTER
     assert run(model, "--out", out, "--overwrite").exit_code == 0
     data = content(out.read_text(encoding="utf-8"))
     assert data["models"][1]["name"] == "2dmse"
     assert str(tmp_path) not in out.read_text(encoding="utf-8")
     assert len(data["sentences"]) == 120
-    assert [t["label"] for t in data["tries"]][1] == "Same meaning or same words?"
+    assert "Same meaning or same words?" in [found["label"] for found in data["tries"]]
 
 
 def test_command_says_which_bundled_sentences_it_keeps(tmp_path, monkeypatch):
@@ -469,6 +535,37 @@ def test_suggestions_set_what_they_say(page, page_file):
                 assert page.locator(f"#{name}").input_value() == str(found[name])
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(7, "3 of the first 3 are among the first 3 at full size."), (3, "The first is the first at full size.")],
+)
+def test_of_few_sentences_fewer_places_are_compared_and_nothing_is_told_that_is_not_so(count, words, browser, tmp_path):
+    from playwright.sync_api import expect
+
+    model, texts = tiny_encoder(), [*sentences(count - 1), "a man " * 15 + "runs"]
+    explorer.write_explorer(model, model, table(texts), ("one", "two"), tmp_path / "page.html")
+    page = browser.new_page(offline=True)
+    page.goto((tmp_path / "page.html").as_uri())
+    expect(page.locator(".lead")).to_contain_text("in two models, here called before (one) and after (two).")
+    expect(page.locator("#why")).to_contain_text("No story is told here")
+    expect(page.locator(".try")).to_be_hidden()
+    to_cell(page, LAYERS, DIM)
+    expect(page.locator("#cost")).to_have_text("Runs 100% of the layers; a vector takes 128 bytes.")
+    page.get_by_role("tab", name="Ranking").click()
+    expect(page.locator(".kept").first).to_have_text(words)
+    assert page.locator("#ranking ol").first.locator("li").count() == count - 1
+    expect(page.locator("#unknown")).to_contain_text("longer than the 32 tokens that are read (before)")
+    expect(page.locator("#unknown")).to_contain_text("longer than the 32 tokens that are read (after)")
+    kept = {words}
+    for layer, dim in ((1, 1), (1, 2), (2, 1), (2, 3), (3, 1)):
+        to_cell(page, layer, dim)
+        expect(page.locator("#cost")).to_contain_text(f"a vector takes {4 * dim} bytes instead of 128.")
+        kept.add(page.locator(".kept").first.inner_text())
+    assert len(kept) > 1, "what is true of any cell says nothing"
+    page.close()
+
+
 # The contrast of every text on the page with the nearest background behind it: [contrast, text] pairs.
 CONTRASTS = """() => {
   const rgb = (c) => (c.match(/[\\d.]+/g) || []).map(Number);
@@ -503,14 +600,15 @@ def test_readable_at_this_size_and_in_this_scheme(page):
 
 @pytest.mark.browser
 def test_tab_reaches_every_control_and_each_shows_its_focus(page):
-    reached = []
-    for _ in range(11):
+    reached, told = [], page.locator(".try button").count()
+    assert told
+    for _ in range(8 + told):
         page.keyboard.press("Tab")
         kind, ring = page.evaluate("(e => [e.id || e.tagName, getComputedStyle(e).outline])(document.activeElement)")
         assert "solid 3px" in ring, kind
         reached.append(kind)
     assert reached == [
-        "SUMMARY", "BUTTON", "BUTTON", "BUTTON", "layer", "dim", "tab-pair", "first", "second", "TD", "TD"
+        "SUMMARY", *["BUTTON"] * told, "layer", "dim", "tab-pair", "first", "second", "TD", "TD"
     ]  # fmt: skip
 
 

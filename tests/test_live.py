@@ -225,6 +225,8 @@ def test_typed_list_is_ranked_as_the_library_ranks_it(page, known):
         assert list(shown.values()) == sorted(shown.values(), reverse=True)
     page.locator("#query").fill("😀🎉")
     expect(page.locator("#unknown")).to_contain_text("“😀🎉”")
+    page.locator("#query").fill("the storm " * 200)
+    expect(page.locator("#unknown")).to_contain_text("…” is longer than the 256 tokens that are read (before)")
     page.locator("#query").fill("  ")
     expect(page.locator("#told")).to_contain_text("at least one word")
     page.locator("#query").fill(query)

@@ -1,3 +1,4 @@
+import io
 import re
 import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from matplotlib import pyplot as plt
 
 from twodmse import Encoder
 from twodmse.data.sets import TextSet
+from twodmse.encoder.storage import Layout
 from twodmse.evaluation.grid import pairs_grid
 from twodmse.widgets import (
     BringYourOwn,
@@ -26,6 +28,7 @@ from twodmse.widgets import (
     cells,
     drawing,
     link_cells,
+    static,
     timeline,
 )
 
@@ -352,6 +355,45 @@ def test_static_figures_hold_the_same_numbers_and_leave_nothing_open(models, pai
     assert dict(plt.rcParams) == before
 
 
+PATH = "/home/lecturer/courses/2026/embedding-models/notebooks/runs/quickstart-with-a-long-name/2dmse/model"
+WIDE_TEXTS = [" ".join(sentences(12, seed=3)), "日本語の文章はここにあります。" * 9, "W" * 300, PATH * 3]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, 2])
+def test_titles_of_static_figures_stay_inside_and_boxes_are_drawn_without_a_warning(count):
+    models = {PATH + str(i): tiny_encoder() for i in range(count)}
+    pairs = TextSet(PATH * 2, scored_pairs().columns, scored_pairs().gold)
+    figures = [Scatter(models, pairs).static()]
+    figures += [TwoSentences(models, text, text + " a").static() for text in WIDE_TEXTS]
+    figures += [Ranking(models, text, [*WIDE_TEXTS, "🦜🎉 a dog"]).static() for text in WIDE_TEXTS]
+    for figure in figures:
+        figure.savefig(io.BytesIO())
+        figure.savefig(io.BytesIO(), bbox_inches="tight")  # as a notebook does
+        for made in [*figure.texts, *(text for ax in figure.axes for text in [ax.title, *ax.texts])]:
+            box = made.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1, made.get_text()
+        assert "…" in figure.get_suptitle()
+
+
+def test_a_name_or_text_that_fits_is_whole_and_one_without_spaces_is_cut_not_dropped():
+    figure = TwoSentences({"a" * 20: tiny_encoder()}, FIRST, "b" * 200).static()
+    assert figure.get_suptitle().startswith(f"“{FIRST}”\n“bbbbbbbbbb")
+    assert figure.axes[0].get_title().startswith("a" * 20 + "\n")
+    broken = static.fitted("one two three four five", static.width_of("one two three"), 2)
+    assert broken == "one two three\nfour five"
+
+
+def test_letters_that_the_usual_font_lacks_are_taken_from_an_installed_one_that_has_them():
+    brace = "\u23de"  # of STIX, which comes with matplotlib, and not of DejaVu Sans
+    shown = Ranking(tiny_encoder(), FIRST, [f"a {brace}", "b"]).static().findobj(matplotlib.text.Text)
+    (families,) = {tuple(text.get_fontfamily()) for text in shown}
+    assert (len(families), families[0]) == (2, "sans-serif")
+    assert ord(brace) in static.letters(static.findfont(families[1]))
+    plain = TwoSentences(tiny_encoder(), FIRST, SECOND).static().findobj(matplotlib.text.Text)
+    assert {tuple(text.get_fontfamily()) for text in plain} == {("sans-serif",)}
+
+
 # --- the scale of colours and of dims
 
 
@@ -402,6 +444,31 @@ def test_texts_without_a_known_word_are_named(models):
     assert view.message.value == ""
     assert "[UNK]" in Ranking(models, "<🎉>", [FIRST, SECOND, "a <b"]).message.value
     assert "&lt;🎉&gt;" in Ranking(models, "<🎉>", [FIRST, SECOND]).message.value
+
+
+def test_texts_that_are_cut_are_named_with_the_tokens_that_are_read(models):
+    whole, cut, other = "a man " * 15, "a man " * 15 + "runs", "a man " * 15 + "eats"  # 32, 33 and 33 tokens
+    view = TwoSentences(models, whole, SECOND)
+    assert view.message.value == ""
+    view.first.value = cut
+    told = f"“{cut[:60]} …” is longer than the 32 tokens that before and after read: the rest has no part"
+    assert told in view.message.value
+    both = f"“{cut[:60]} …” and “{other[:60]} …” are longer than the 32 tokens that before and after read"
+    pairs = TextSet("cut", ((cut, "a", "a man"), (other, "the", "big")), np.array([1.0, 2, 3]))
+    for made in (
+        TwoSentences(models, cut, other),
+        WhyFlip(models, cut, other),
+        Ranking(models, FIRST, [cut, whole, other]),
+        TextMap(models, [FIRST, cut, other]),
+        Scatter(models, pairs),
+        Grid(models, pairs),
+    ):
+        assert both in made.message.value, type(made)
+    long = {"long": Encoder(tiny_encoder().backbone.model, tiny_encoder().tokenizer, Layout("mean", 48))}
+    assert "the 32 tokens that after reads" in TwoSentences(long | {"after": models["after"]}, cut, FIRST).message.value
+    assert "the 32 tokens that after reads" in SideBySide(long | {"after": models["after"]}, cut, other).message.value
+    many = Ranking(models, FIRST, [cut + f" {word}" for word in ["big", "red", "blue", "house", "park"]])
+    assert "and 2 more are longer than" in many.message.value
 
 
 # --- the grid that can be clicked, and the views that follow
@@ -550,6 +617,16 @@ def test_own_sentences_are_scored_by_agreement_with_the_full_size(own):
     left, right = own.pairs.columns
     vectors = own.encoder.encode(list(left)), own.encoder.encode(list(right))
     np.testing.assert_allclose(own.pairs.gold, (vectors[0] * vectors[1]).sum(axis=1), atol=1e-5)
+    assert words(own.grid.picture.value, "twodmse-right") == [
+        "no pair is out of place: the cosines rank them all as the full-size cosine does"
+    ]
+    assert "gold" not in own.grid.picture.value
+    own.grid.choose(1, 8)
+    heads = ["".join(e.itertext()) for e in ET.fromstring(own.grid.picture.value.replace("&ensp;", " ")).iter("th")]
+    assert heads == ["worst pairs", "full-size cosine", "cosine", "texts"]
+    assert "full-size cosine (0 to 1)" in own.grid.picture.value
+    assert own.grid.static().axes[0].get_xlabel() == "full-size cosine (0 to 1)"
+    assert not words(own.grid.picture.value, "twodmse-right")
 
 
 def test_own_budget_gives_a_cell_and_the_cut_is_saved(own):
@@ -600,17 +677,48 @@ def test_a_model_that_was_replaced_under_its_name_is_loaded_anew(own, tmp_path):
     np.testing.assert_allclose(own.encoder.encode([FIRST]), other.encode([FIRST]), atol=1e-6)
 
 
+def upload(own, name, rows):
+    """Choose a file, as the browser does."""
+    content, when = memoryview(rows.encode()), datetime(2024, 1, 1, tzinfo=UTC)
+    own.file.value = ({"name": name, "type": "", "size": len(rows), "content": content, "last_modified": when},)
+
+
+ROWS = "sentence1,sentence2,score\na man,a dog,1\na cat,a cat runs,4\nred house,blue park,2\n"
+
+
+def test_what_was_given_last_is_scored_and_said(own):
+    assert "the <b>6 lines</b> of the text box" in own.source.value
+    assert own.remove.layout.display == "none"
+    upload(own, "semi.csv", ROWS.replace(",", ";"))
+    assert "the file <b>semi.csv</b>, not the text box" in own.source.value
+    assert own.remove.layout.display is None
+    own.score.click()
+    assert own.message.value.startswith("<b>semi.csv, line 1: its columns are not delimited by")
+    own.pasted.value += "\na dog"
+    assert own.file.value == ()
+    assert "the <b>7 lines</b> of the text box" in own.source.value
+    own.score.click()
+    assert "agreement with the full size: 21 pairs" in own.message.value
+    upload(own, "my.csv", ROWS)
+    own.score.click()
+    assert "my.csv: 3 pairs" in own.message.value
+    own.remove.click()
+    own.score.click()
+    assert "agreement with the full size: 21 pairs" in own.message.value
+    own.pasted.value = ""
+    assert own.source.value == ""
+    upload(own, "my.csv", ROWS)
+    own.pasted.value = "  "  # nothing is typed: the file stays
+    assert "the file <b>my.csv</b>" in own.source.value
+    for name, rows in (("a.txt", ROWS), ("b.csv", ""), ("c.jsonl", "{"), ("d.csv", "sentence1,sentence2\na,b\n")):
+        upload(own, name, rows)
+        own.score.click()
+        assert own.message.value.startswith(f"<b>{name}")
+        assert "/" not in own.message.value.replace("</b>", "")
+
+
 def test_own_file_and_pasted_pairs_are_read(own):
-    rows = "sentence1,sentence2,score\na man,a dog,1\na cat,a cat runs,4\nred house,blue park,2\n"
-    own.file.value = (
-        {
-            "name": "my.csv",
-            "type": "text/csv",
-            "size": len(rows),
-            "content": memoryview(rows.encode()),
-            "last_modified": datetime(2024, 1, 1, tzinfo=UTC),
-        },
-    )
+    upload(own, "my.csv", ROWS)
     own.score.click()
     assert "my.csv: 3 pairs" in own.message.value
     assert own.pairs.gold.tolist() == [1, 4, 2]

@@ -1,5 +1,6 @@
 """Texts read by an encoder: looked at, put after a prompt, padded in batches, and handed over as states."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,6 +14,10 @@ from twodmse.checked import is_whole
 from twodmse.encoder.storage import Layout
 
 PROGRESS_FROM = 2000  # distinct texts from which on a progress bar is shown
+UNSEEN = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # Unicode's categories of spaces, controls and marks of format
+# What shows nothing in other categories: a joiner, Hangul and Khmer fillers, the braille blank, variation selectors.
+FILLERS = {"\u034f", "\u115f", "\u1160", "\u17b4", "\u17b5", "\u2800", "\u3164", "\uffa0"}
+FILLERS |= {chr(number) for number in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))}
 TOKENISED_AT_ONCE = 64  # batches whose texts are tokenised in one go
 
 
@@ -46,10 +51,17 @@ def check_texts(texts: Sequence[str]) -> None:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"texts[{i}] is {text!r} ({type(text).__name__}): every item must be a string")
-        if not text.strip():
-            raise ValueError(f"texts[{i}] is {text!r}: a text must hold at least one character that is not a space")
+        if not is_visible(text):
+            raise ValueError(f"texts[{i}] is {text[:40]!r}: a text must hold at least one character that can be seen")
         if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
             raise ValueError(f"texts[{i}] is {text[:40]!r}: it holds half of a surrogate pair, which is no character")
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text has a character that shows: not spaces, controls, joiners and fillers alone."""
+    if "!" <= text[:1] <= "~":  # as most texts begin
+        return True
+    return any(unicodedata.category(own) not in UNSEEN and own not in FILLERS for own in text)
 
 
 def check_count(word: str, value: Any) -> None:
@@ -75,6 +87,21 @@ def prompt_of(layout: Layout, prompt: str | None, prompt_name: str | None) -> st
         known = ", ".join(layout.prompts) or "none"
         raise ValueError(f"this encoder has no prompt {name!r}; those it has: {known}")
     return layout.prompts[name] or "" if name is not None else ""
+
+
+def cut_texts(encoder: Any, texts: Sequence[str]) -> list[str]:
+    """The texts of which only a part is read: after the default prompt they have more tokens than the encoder takes.
+
+    Args:
+        encoder: the `Encoder`.
+        texts: any number of texts.
+    """
+    if not texts:
+        return []
+    prompt = prompt_of(encoder.layout, None, None)
+    found = encoder.tokenizer([prompt + text for text in texts], return_token_type_ids=False, verbose=False)
+    lengths = [len(ids) for ids in found["input_ids"]]
+    return [text for text, length in zip(texts, lengths, strict=True) if length > encoder.layout.max_length]
 
 
 def padded(ids: Sequence[Sequence[int]], padding: int, unpooled: int = 0) -> dict[str, Tensor]:
@@ -156,13 +183,14 @@ def read_layers(
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Hold a module, with all in it, in evaluation, and put it back as it was."""
-    was_training = module.training
+    """Hold a module, with all in it, in evaluation, and put each module in it back as it was."""
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, training in modes:
+            part.training = training
 
 
 def _precision(encoder: Any) -> Any:

@@ -94,7 +94,7 @@ def live_page(encoder: Encoder, models: list[dict], local: bool) -> str:
         "bytes": [model["bytes"] for model in models],
         "start": {"first": start[0], "second": start[1], "query": start[4], "list": start[5:17]},
     }
-    shown = [{**model, "unknown": []} for model in models]
+    shown = [{**model, "unknown": [], "cut": []} for model in models]
     data = {"error": 0, "models": shown, "sentences": [], "tries": [], "live": live}
     host = "" if local else f" {CDN}"
     policy = (

@@ -12,6 +12,7 @@ import pandas as pd
 
 from twodmse.checked import as_path
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import cut_texts
 from twodmse.evaluation.grid import cell_cosines
 from twodmse.explorer.stories import suggestions
 from twodmse.files import atomic_file
@@ -76,12 +77,14 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
     states = [encoder.states(texts) for encoder in (before, after)]  # 2 x (N+1, n, D)
     packed = half_states(states[0]), half_states(states[1])
     tried = [d for d in shown_columns(before.dim) if d >= TRIED or d == before.dim]
-    models = [
+    models: list[dict[str, Any]] = [
         {
             "title": title,
             "name": name,
             "packed": base64.b64encode(p[1:].tobytes()).decode("ascii"),
             "unknown": [texts.index(text) for text in unknown_texts(encoder, texts)],
+            "cut": [texts.index(text) for text in cut_texts(encoder, texts)],
+            "max_length": encoder.max_length,
         }
         for title, name, p, encoder in zip(TITLES, names, packed, (before, after), strict=True)
     ]
@@ -89,7 +92,7 @@ def explorer_page(before: Encoder, after: Encoder, sentences: pd.DataFrame, name
         "error": max(largest_error(s, p) for s, p in zip(states, packed, strict=True)),
         "models": models,
         "sentences": sentences.to_dict("records"),
-        "tries": suggestions(*packed, tried, sentences),
+        "tries": suggestions(*packed, tried, sentences, {row for model in models for row in model["unknown"]}),
     }
     return filled(before, data, STORED)
 

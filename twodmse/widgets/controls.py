@@ -118,6 +118,7 @@ class ButtonGrid:
         children += [_label("dim"), *(_label(str(dim), "center") for dim in cells.columns)]
         columns = f"52px repeat({cells.shape[1]}, minmax(30px, 54px))"
         layout = widgets.Layout(grid_template_columns=columns, grid_gap="2px", width="100%", max_width="560px")
+        layout.padding = "3px 0 0"  # room for the frame of a button in the top row: what stands out of the box is cut
         self.box = widgets.GridBox(children, layout=layout)
         self.box.add_class("twodmse-buttons")
 

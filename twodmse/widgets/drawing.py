@@ -241,8 +241,15 @@ def gold_axis(gold: np.ndarray) -> tuple[float, float]:
     return min(float(np.floor(gold.min())), 0.0), max(float(np.ceil(gold.max())), 1.0)
 
 
-def scatter(gold: np.ndarray, cosines: np.ndarray, label: str) -> str:
-    """Gold scores (P,) against cosines (P,), the upright axis fixed from -1 to 1 so that moves can be compared."""
+def scatter(gold: np.ndarray, cosines: np.ndarray, label: str, name: str = "gold score") -> str:
+    """Scores (P,) against cosines (P,), the upright axis fixed from -1 to 1 so that moves can be compared.
+
+    Args:
+        gold: the scores.
+        cosines: those of the same pairs.
+        label: a text for readers who do not see the drawing.
+        name: what the scores are.
+    """
     width, height, left, top = 400, 260, 46, 8
     least, most = gold_axis(gold)
     x, y = left + width * (gold - least) / (most - least), top + height * (1 - cosines) / 2
@@ -257,6 +264,6 @@ def scatter(gold: np.ndarray, cosines: np.ndarray, label: str) -> str:
     )
     ticks = [text(left + width * i / 5, top + height + 16, f"{v:g}") for i, v in enumerate(np.linspace(least, most, 6))]
     ticks += [text(left - 6, top + height * (1 - v) / 2 + 4, f"{v:g}", "end") for v in (-1, -0.5, 0, 0.5, 1)]
-    titles = text(left + width / 2, top + height + 34, f"gold score ({least:g} to {most:g})")
+    titles = text(left + width / 2, top + height + 34, f"{name} ({least:g} to {most:g})")
     titles += vertical("cosine", 12, middle)
     return svg(left + width + 12, top + height + 40, label, body + "".join(ticks) + titles)

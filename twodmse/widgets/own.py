@@ -21,6 +21,7 @@ from twodmse.widgets.controls import LABEL, WIDE, text_box
 from twodmse.widgets.scored import Grid
 
 MOST_SENTENCES = 150  # pasted without scores: every two of them make a pair
+AGREEMENT, FULL_SIZE = "agreement with the full size", "full-size cosine"  # of sentences without scores
 NOTHING = "nothing is loaded yet: press “Score the grid”"
 
 
@@ -29,7 +30,8 @@ class BringYourOwn:
 
     Scored pairs (a file with sentence1, sentence2, score, or lines of that with tabs between) are scored by Spearman
     with the scores. Sentences without scores are scored by how far each cell agrees with the full size: Spearman of
-    the cosines of every two of them with those at the cell (N, D).
+    the cosines of every two of them with those at the cell (N, D). What was given last is scored: a file that is
+    chosen comes before the text box, and is let go of as soon as something is typed there.
 
     Args:
         model: a name to start with: ``bundled``, a hub id, or a folder.
@@ -64,17 +66,24 @@ class BringYourOwn:
         self.max_ms = widgets.FloatText(value=0, description="at most ms", style=LABEL)
         self.max_bytes = widgets.IntText(value=0, description="at most bytes", style=LABEL)
         self.out = text_box("save to", str(out))
+        self.source = widgets.HTML()
         self.message, self.best = widgets.HTML(), widgets.HTML()
         self.place = widgets.VBox()
         self.score = self.button("Score the grid", self.load, "score")
+        self.remove = self.button("Remove the file", self.let_go, "remove")
+        self.file.observe(self.changed, names="value")
+        self.pasted.observe(self.typed, names="value")
         self.find = self.button("Best cell within the budget", self.pick, "find")
         self.save = self.button("Save the chosen cell", self.write, "save")
         row = widgets.Layout(flex_flow="row wrap", **WIDE)
-        given = [self.model, widgets.HBox([self.file, self.score], layout=row), self.pasted, self.message, self.place]
+        files = widgets.HBox([self.file, self.remove, self.score], layout=row)
+        given = [self.model, files, self.pasted, self.source, self.message, self.place]
         budget = widgets.HBox([self.max_ms, self.max_bytes, self.find], layout=row)
         note = widgets.HTML("A budget of 0 is none. The chosen cell is the framed one; click any other.")
         self.box = widgets.VBox([*given, budget, note, self.best, self.out, self.save])
         self.box.add_class("twodmse-bringyourown")
+        self.source.add_class("twodmse-source")
+        self.changed()
         if texts is not None:
             self.load()
 
@@ -92,6 +101,30 @@ class BringYourOwn:
         made.on_click(clicked)
         return made
 
+    def typed(self, _: Any) -> None:
+        """Let go of the file as something is typed: what was given last is scored."""
+        if self.lines() and self.file.value:
+            self.let_go()
+        self.changed()
+
+    def let_go(self) -> None:
+        """Forget the chosen file."""
+        self.file.value = ()
+
+    def changed(self, _: Any = None) -> None:
+        """Say what is scored next, and offer to remove the file if there is one."""
+        lines, told = len(self.lines()), f"<b>{escape(self.name)}</b>"
+        if self.file.value:
+            told = f"the file <b>{escape(self.file.value[0]['name'])}</b>" + (", not the text box" if lines else "")
+        elif lines:
+            told = f"the <b>{lines} line{'' if lines == 1 else 's'}</b> of the text box"
+        self.source.value = f"To be scored: {told}" if lines or self.file.value or self.name else ""
+        self.remove.layout.display = None if self.file.value else "none"
+
+    def lines(self) -> list[str]:
+        """What stands in the text box, line by line."""
+        return [line.strip() for line in self.pasted.value.split("\n") if line.strip()]
+
     def load(self) -> None:
         """Load the model and the texts, and show the grid.
 
@@ -103,7 +136,8 @@ class BringYourOwn:
         self.message.value, self.best.value = "loading …", ""
         self.encoder, self.loaded = Encoder.load(self.model.value), self.model.value
         self.pairs = self.read()
-        self.grid = Grid({self.model.value: self.encoder}, self.pairs)
+        scores = {"gold": FULL_SIZE} if self.pairs.name == AGREEMENT else {}
+        self.grid = Grid({self.model.value: self.encoder}, self.pairs, **scores)
         self.place.children = [self.grid.box]
         self.message.value = escape(f"{self.pairs.name}: {len(self.pairs)} pairs")
 
@@ -111,17 +145,19 @@ class BringYourOwn:
         """The scored pairs of the file, the pasted lines or the name given at the start, in this order.
 
         Raises:
-            ValueError: if there are none, or they cannot be used.
+            ValueError: if there are none, or they cannot be used; a file is called by its own name.
         """
         if self.file.value:
             chosen = self.file.value[0]
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / Path(chosen["name"]).name
                 path.write_bytes(bytes(chosen["content"]))
-                found = load_pairs(str(path))
+                try:
+                    found = load_pairs(str(path))
+                except (ValueError, OSError) as error:
+                    raise ValueError(str(error).replace(str(path), path.name)) from error
             return TextSet(path.name, found.columns, found.gold)
-        lines = [line.strip() for line in self.pasted.value.split("\n") if line.strip()]
-        if lines:
+        if lines := self.lines():
             return scored_lines(lines) if any("\t" in line for line in lines) else agreement(self.encoder, lines)
         if self.name:
             return load_pairs(self.name)
@@ -199,7 +235,7 @@ def agreement(encoder: Encoder, sentences: Sequence[str]) -> TextSet:
     states = encoder.states(distinct, progress=False)  # (N+1, n, D)
     gold = cells.cosines_at(states, left, right, encoder.num_layers, encoder.dim)
     columns = tuple(distinct[i] for i in left), tuple(distinct[i] for i in right)
-    return TextSet("agreement with the full size", columns, gold)
+    return TextSet(AGREEMENT, columns, gold)
 
 
 def _is_number(word: str) -> bool:

@@ -17,6 +17,7 @@ from twodmse.widgets import cells, drawing, static
 from twodmse.widgets.controls import WIDE, ButtonGrid
 from twodmse.widgets.views import CellView
 
+GOLD = "gold score"  # what scores are called, where nothing else is said
 PANEL = {"layout": {"flex": "1 1 380px", "max_width": "560px", "min_width": "0"}}
 
 
@@ -28,18 +29,26 @@ class Scatter(CellView):
         layer: as `CellView`.
         dim: as `CellView`.
         pairs: scored pairs, as `load_pairs` gives them, or as `as_texts` takes them.
+        gold: what their scores are, for the axis.
 
     Raises:
         ValueError: as `CellView`, and if the pairs have no scores, or all the same one.
     """
 
-    def __init__(self, models: cells.Models, pairs: TextSet, layer: int | None = None, dim: int | None = None) -> None:
+    def __init__(
+        self,
+        models: cells.Models,
+        pairs: TextSet,
+        layer: int | None = None,
+        dim: int | None = None,
+        gold: str = GOLD,
+    ) -> None:
         pairs = as_texts(pairs, "pairs")
         if pairs.gold is None:
             raise ValueError(f"{pairs.name} has no scores: a scatter needs scored pairs, for example mini-sts")
         gold_ranks(pairs)  # refuses scores that are all the same
         super().__init__(models, layer, dim)
-        self.pairs = pairs
+        self.pairs, self.gold = pairs, gold
         self.show()
 
     def encode(self) -> None:
@@ -72,12 +81,12 @@ class Scatter(CellView):
         """One model's part: its number and its scatter."""
         score = cells.spearman(points, self.pairs.gold)
         note = drawing.number("Spearman × 100: ", f"{score:.2f}", f"(full size: {self.full[name]:.2f})")
-        label = f"scatter of gold score against cosine, Spearman times 100 is {score:.2f}"
-        return note, drawing.scatter(self.pairs.gold, points, label)
+        label = f"scatter of {self.gold} against cosine, Spearman times 100 is {score:.2f}"
+        return note, drawing.scatter(self.pairs.gold, points, label, self.gold)
 
     def static(self) -> Figure:
         """The picture of the chosen cell as a figure, with the same numbers."""
-        return static.scatter_figure(self.points(*self.cell), self.pairs, *self.cell)
+        return static.scatter_figure(self.points(*self.cell), self.pairs, *self.cell, self.gold)
 
 
 class Grid(Scatter):
@@ -90,6 +99,7 @@ class Grid(Scatter):
         layer: the cell to start at; None means the largest.
         dim: the cell to start at; None means the largest.
         worst: how many of the worst pairs are listed.
+        gold: what the scores are, for the axis and the list.
 
     Raises:
         ValueError: as `Scatter`, and for a dim out of range.
@@ -103,12 +113,13 @@ class Grid(Scatter):
         layer: int | None = None,
         dim: int | None = None,
         worst: int = 5,
+        gold: str = GOLD,
     ) -> None:
         check_count("worst", worst)
         self.worst = worst
         first = next(iter(cells.StatesOf(models).models.values()))
         self.shown_layers, self.shown_dims = check_grid(first, None, dims)
-        super().__init__(models, pairs, layer, dim)
+        super().__init__(models, pairs, layer, dim, gold)
 
     def controls(self) -> widgets.Widget:
         """The grids of buttons above the sliders."""
@@ -166,22 +177,28 @@ class Grid(Scatter):
             f"{times[layer]:.1f} ms a text here (all layers: {times[max(times)]:.1f}), "
             f"{vector_bytes(dim, 'float32')} bytes a vector (all dims: {vector_bytes(self.states_of.dim, 'float32')})"
         )
-        table = worst_table(cells.worst_pairs(self.pairs, points, self.worst))
+        table = worst_table(cells.worst_pairs(self.pairs, points, self.worst), self.gold)
         return *super().panel(name, points), f'<div class="twodmse-cost">{cost}</div>', table
 
 
-def worst_table(table: pd.DataFrame) -> str:
-    """The worst pairs, one row each: how far off, gold score, cosine, the two texts.
+def worst_table(table: pd.DataFrame, gold: str = GOLD) -> str:
+    """The pairs that are out of place, one row each: how far off, score, cosine, the two texts; or that none is.
 
     Args:
         table: as `cells.worst_pairs`.
+        gold: what the scores are.
     """
+    table = table[table["off"] != 0]
+    if not len(table):
+        right = f"no pair is out of place: the cosines rank them all as the {escape(gold)} does"
+        return f'<div class="twodmse-right">{right}</div>'
     styles = ("white-space:nowrap", "text-align:right", "text-align:right", "overflow-wrap:anywhere")
     rows = []
-    for off, gold, cosine, first, second in table.itertuples(index=False):
-        told = f"too {'high' if off > 0 else 'low'} by {abs(off):.0f}" if off else "right"
-        words = told, f"{gold:.3g}", f"{cosine:.2f}", f"{escape(first)}<br/>{escape(second)}"
+    for off, score, cosine, first, second in table.itertuples(index=False):
+        told = f"too {'high' if off > 0 else 'low'} by {abs(off):g}"
+        words = told, f"{score:.3g}", f"{cosine:.2f}", f"{escape(first)}<br/>{escape(second)}"
         line = "".join(f'<td style="padding:2px 6px;{s}">{w}</td>' for s, w in zip(styles, words, strict=True))
         rows.append(f'<tr class="twodmse-worst" style="border-top:1px solid #8884">{line}</tr>')
-    heads = "".join(f'<th style="{drawing.HEAD}">{name}</th>' for name in ("worst pairs", "gold", "cosine", "texts"))
+    names = "worst pairs", escape(gold), "cosine", "texts"
+    heads = "".join(f'<th style="{drawing.HEAD}">{name}</th>' for name in names)
     return f'<table style="border-collapse:collapse;width:100%;font-size:13px"><tr>{heads}</tr>{"".join(rows)}</table>'

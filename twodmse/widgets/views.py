@@ -5,7 +5,7 @@ Only ipywidgets' own widgets are used, so that JupyterLab, Colab and others show
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -15,10 +15,12 @@ from IPython.display import display
 from matplotlib.figure import Figure
 
 from twodmse.encoder.encoder import Encoder
-from twodmse.encoder.reading import as_texts
+from twodmse.encoder.reading import as_texts, cut_texts
 from twodmse.probes.shares import unknown_texts
 from twodmse.widgets import cells, drawing, static
 from twodmse.widgets.controls import HALF, WIDE, log_slider, number_box, slider, text_box
+
+SHOWN, NAMED = 60, 3  # characters of a text that is too long, and how many such texts are named
 
 
 class CellView(ABC):
@@ -77,7 +79,7 @@ class CellView(ABC):
         self.redraw()
 
     def warning(self) -> str:
-        """The texts that a vocabulary knows nothing of, in words; empty if there are none."""
+        """The texts that a vocabulary knows nothing of, and those that are cut, in words; empty if there are none."""
         unknown: dict[str, list[str]] = {}
         for name, encoder in self.states_of.models.items():
             for text in dict.fromkeys(unknown_texts(encoder, self.shown())):
@@ -87,6 +89,7 @@ class CellView(ABC):
             "that of [UNK], the same for every such text, and its cosines say nothing."
             for text, names in unknown.items()
         ]
+        lines += cut_lines(self.states_of.models, self.shown())
         return "".join(f"<b>{line}</b><br>" for line in lines)
 
     def shown(self) -> tuple[str, ...]:
@@ -110,6 +113,33 @@ class CellView(ABC):
 
     def _ipython_display_(self) -> None:
         display(self.box)
+
+
+def cut_lines(models: Mapping[str, Encoder], texts: Sequence[str]) -> list[str]:
+    """The texts that are too long to be read whole, as HTML: a sentence for all that the same models cut alike.
+
+    Args:
+        models: name -> encoder.
+        texts: any number of texts.
+    """
+    cut: dict[tuple[int, tuple[str, ...]], list[str]] = {}  # tokens read, the cut texts -> the models
+    for name, encoder in models.items():
+        if found := tuple(dict.fromkeys(cut_texts(encoder, texts))):
+            cut.setdefault((encoder.max_length, found), []).append(name)
+    lines = []
+    for (length, found), names in cut.items():
+        quoted = [f"“{escape(text[:SHOWN])} …”" for text in found[:NAMED]]
+        more = [f"{len(found) - NAMED} more"] if len(found) > NAMED else []
+        lines.append(
+            f"{_listed([*quoted, *more])} {'is' if len(found) == 1 else 'are'} longer than the {length} tokens that "
+            f"{escape(_listed(names))} {'reads' if len(names) == 1 else 'read'}: the rest has no part in the numbers."
+        )
+    return lines
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words with commas between, and "and" before the last."""
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def link_cells(first: CellView, *others: CellView) -> None:
