@@ -22,7 +22,7 @@ library = pytest.importorskip("sentence_transformers", reason="needs sentence-tr
 from datasets import Dataset  # noqa: E402
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer  # noqa: E402
 from sentence_transformers import SentenceTransformerTrainingArguments as Arguments  # noqa: E402
-from sentence_transformers.losses import CoSENTLoss, MultipleNegativesRankingLoss  # noqa: E402
+from sentence_transformers.losses import CoSENTLoss, MSELoss, MultipleNegativesRankingLoss  # noqa: E402
 from sentence_transformers.models import Dense  # noqa: E402
 from transformers.models.bert.modeling_bert import BertPooler  # noqa: E402
 
@@ -204,6 +204,19 @@ def test_what_cannot_be_done_is_refused(model, triplets, pairs, folder):
         CellsLoss(model, "mrl", teacher=model)
     with pytest.raises(ValueError, match="does not compute from embeddings"):
         CellsLoss(model, "mrl", torch.nn.Linear(1, 1))
+    with pytest.raises(
+        ValueError, match=r"MSELoss takes a teacher's vectors as labels, .* teacher=\.\.\. of the recipe"
+    ):
+        CellsLoss(model, "mrl", MSELoss(model))
+
+    class Own(MSELoss):
+        pass
+
+    with pytest.raises(ValueError, match="Own takes a teacher's vectors"):
+        CellsLoss(model, "full", Own(model))
+    gathering = MultipleNegativesRankingLoss(model, gather_across_devices=True)
+    with pytest.raises(ValueError, match=r"gather_across_devices=True, and CellsLoss gathers .* itself: leave it out"):
+        CellsLoss(model, "mrl", gathering)
     with pytest.raises(TypeError, match="no SentenceTransformer"):
         CellsLoss(tiny_encoder().backbone)
     narrow = SentenceTransformer(modules=[*list(model)[:2], Dense(32, 8)], device="cpu")

@@ -44,6 +44,10 @@ def test_files_of_every_kind(tmp_path, suffix):
         (lambda t: t.assign(score=["high", "low"]), r"row 1, column score is 'high'"),
         (lambda t: t.assign(sentence2=["x", " "]), r"row 2, column sentence2 is ' '"),
         (lambda t: t.assign(sentence1=["\u00e9", ""]), r"row 2, column sentence1 is '': it must be a text"),
+        (
+            lambda t: t.assign(sentence1=["\u00e9", "\u200b"]),
+            r"row 2, column sentence1 is '\\u200b': it must be a text",
+        ),
         (lambda t: t.iloc[:0], r"no rows"),
     ],
 )
@@ -252,7 +256,39 @@ def test_columns_that_come_later_in_json_lines_are_not_dropped(tmp_path):
     path = tmp_path / "own.jsonl"
     first, second = {"anchor": "a man", "positive": "a woman"}, {"anchor": "a dog", "positive": "a cat"}
     path.write_text("\n".join(map(json.dumps, [first, second | {"negative": "a house"}])))
-    with pytest.raises(ValueError, match="row 1, column negative is None: it must be a text that is not empty"):
+    with pytest.raises(ValueError, match="row 1, column negative is None: it must be a text with a character to see"):
         load_texts(path)
     path.write_text("\n".join(map(json.dumps, [first, second | {"source": "mine"}])))
     assert load_texts(path).columns == (("a man", "a dog"), ("a woman", "a cat"))
+
+
+def test_negatives_that_are_the_anchor_or_the_positive_are_counted_once(triplets, caplog):
+    anchors, positives, negatives = map(list, triplets.columns)
+    negatives[4], negatives[9] = positives[4], anchors[9]
+    negatives[10] = anchors[11]  # of another row: no batch has both
+    texts = TextSet("mine", (tuple(anchors), tuple(positives), tuple(negatives)))
+    list(DistinctBatches(texts, 4, 20, 0))
+    assert [record.getMessage() for record in caplog.records] == [
+        "mine: in 2 of 32 rows the negative is the anchor or the positive itself, first in row 5, and such a row "
+        "trains against what it is to learn: take them out"
+    ]
+    caplog.clear()
+    DistinctBatches(triplets, 4, 20, 0)
+    DistinctBatches(TextSet("two", (tuple(anchors), tuple(anchors))), 4, 20, 0)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ConnectionError("no answer"), r"ConnectionError: no answer\): check the network, or use the bundled"),
+        (KeyError("x"), r"KeyError: 'x'\): see that it is there and that you may read it, or use the bundled"),
+    ],
+)
+def test_the_network_is_named_where_it_is_at_fault_alone(error, message, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("datasets.load_dataset", fails)
+    with pytest.raises(FileNotFoundError, match=message):
+        load_texts("stsb")

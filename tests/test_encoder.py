@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import DIM, LAYERS, sentences, tiny_encoder, tiny_model, tiny_tokenizer
+from tokenizers import normalizers
 
 from twodmse import Encoder
 from twodmse.efficiency.costs import layer_costs
 from twodmse.encoder.backbone import Backbone, cut, layer_path
 from twodmse.encoder.encoder import normalise
+from twodmse.encoder.reading import check_texts, is_visible
 from twodmse.encoder.storage import Layout
 from twodmse.evaluation.cascade import Cascade, cascade_table
 
@@ -81,6 +83,17 @@ def test_encoding_leaves_the_mode_of_the_model_alone(encoder, texts):
         np.testing.assert_array_equal(encoder.encode(texts, layer=2), second)
 
 
+def test_encoding_leaves_the_mode_of_each_module_alone(encoder, texts):
+    modules = list(encoder.backbone.modules())
+    encoder.backbone.train()
+    encoder.backbone.layers[0].eval()  # held so by somebody who trains the others
+    modes = [module.training for module in modules]
+    assert len(set(modes)) == 2
+    for layer in (1, None):
+        encoder.encode(texts, layer)
+        assert [module.training for module in modules] == modes
+
+
 def test_encode_runs_only_the_layers_it_needs(encoder, texts):
     ran = []
     for number, layer in enumerate(encoder.backbone.layers, start=1):
@@ -128,6 +141,8 @@ def test_submodel_owns_its_weights(encoder, texts):
             parameter.zero_()
     np.testing.assert_array_equal(encoder.encode(texts), before)
     assert encoder.num_layers == LAYERS
+    small.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("a", "dog")
+    np.testing.assert_array_equal(encoder.encode(texts), before)
 
 
 def test_an_encoder_can_be_copied_and_sent_to_another_process(encoder, texts):
@@ -158,6 +173,8 @@ def test_cells_out_of_range_are_named(encoder, layer, dim, word):
         ([], "empty"),
         (["a", 3], r"texts\[1\] is 3 \(int\)"),
         (["a", "  "], r"texts\[1\]"),
+        (["a", "\u200b"], r"texts\[1\] is '\\u200b': a text must hold at least one character that can be seen"),
+        (["a", "\u3164 \ufe0f\x00\n\u2060"], r"texts\[1\]"),
         (["a", "b\ud83d"], r"texts\[1\] .*surrogate"),
         (None, "texts is None"),
         ({"a": 1}, r"\(dict\): give a text or a list"),
@@ -167,6 +184,13 @@ def test_cells_out_of_range_are_named(encoder, layer, dim, word):
 def test_bad_texts_are_named(encoder, texts, message):
     with pytest.raises(ValueError, match=message):
         encoder.states(texts)
+
+
+def test_whatever_can_be_seen_is_a_text():
+    family, heart = "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\u2764\ufe0f"
+    check_texts([family, heart, "\u200b\u05d0", " \u00e9", "\u0663", "-", "\ue000", "\u200f!"])
+    for text in ("", "\t\x07", "\u200d\u200d", "\ufeff", "\u00ad", "\u2800", "\U000e0100", "\U000e0041"):
+        assert not is_visible(text)
 
 
 def test_long_texts_are_cut_at_the_maximal_length(encoder):

@@ -110,3 +110,11 @@ def test_tasks_are_those_of_sts_grid(pairs, scored):
 def test_what_is_no_list_of_cells_is_refused(pairs, cells):
     with pytest.raises(ValueError, match=r"cells is .*: give a list of layers and dims, such as \[\(2, 64\)"):
         GridEvaluator([pairs], cells)
+
+
+def test_modules_held_in_evaluation_stay_so(model, pairs):
+    model.train()
+    model[0].auto_model.embeddings.eval()
+    modes = [module.training for module in model.modules()]
+    GridEvaluator([pairs], [(1, 8)])(model)
+    assert [module.training for module in model.modules()] == modes

@@ -175,3 +175,46 @@ def test_large_batches_are_worked_on_in_blocks(monkeypatch):
 def test_base_losses_that_train_nothing_or_backwards_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         BaseLoss(**settings)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_is_computed_in_float32_and_float64_stays(kind, autocast):
+    torch.manual_seed(0)
+    x, y, gold, dims = torch.randn(6, 12), torch.randn(6, 12), torch.arange(6.0), [4, 8, 12]
+    scores, square = torch.rand(6), torch.rand(2, 6, 6)
+    calls = {
+        losses.cosines: (x, y),
+        losses.pair_cosines: (x, y),
+        losses.nested_cosines: (x, y, dims),
+        losses.nested_pair_cosines: (x, y, dims),
+        losses.nested_norms: (x, dims),
+        losses.contrastive: (square,),
+        losses.nested_contrastive: (x, y, dims),
+        losses.cosent: (scores, gold),
+        losses.angle_scores: (x, y),
+        losses.angle: (x, y, gold),
+        losses.in_batch: (square, torch.ones(3)),
+        losses.kl_coordinates: (x, y),
+        losses.kl_scores: (square[0], square),
+        losses.kl_nested_scores: (x, y, dims),
+        losses.uncorrelated: (x, y, dims, 2),
+        losses.standardised: (square,),
+        losses.turned: (x, y),
+        losses.compress: (x, 4),
+        losses.ese_distance: (x, y),
+    }
+    public = {name for name, one in vars(losses).items() if getattr(one, "__module__", "") == losses.__name__}
+    assert {loss.__name__ for loss in calls} == public - {"mean_over_rows"}
+    for loss, args in calls.items():
+        halves = [value.to(kind).requires_grad_() if isinstance(value, torch.Tensor) else value for value in args]
+        whole = [value.detach().float() if isinstance(value, torch.Tensor) else value for value in halves]
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            found = loss(*halves)
+        assert found.dtype == torch.float32, loss.__name__
+        assert_close(found, loss(*whole), atol=0, rtol=0)
+        if found.requires_grad:
+            found.sum().backward()
+            assert {value.grad.dtype for value in halves if getattr(value, "grad", None) is not None} == {kind}
+        wide = [value.double() if isinstance(value, torch.Tensor) else value for value in whole]
+        assert loss(*wide).dtype == torch.float64

@@ -16,11 +16,12 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval  # noqa: E402
 from mteb.abstasks.sts import AbsTaskSTS  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from sentence_transformers import SentenceTransformer  # noqa: E402
+from tokenizers import normalizers  # noqa: E402
 
 from twodmse.data.sets import TextSet  # noqa: E402
 from twodmse.evaluation import mteb_grid  # noqa: E402
 from twodmse.evaluation.grid import pairs_grid  # noqa: E402
-from twodmse.evaluation.mteb_cells import mteb_difference  # noqa: E402
+from twodmse.evaluation.mteb_cells import fingerprint, mteb_difference  # noqa: E402
 
 TEXTS = sentences(160, seed=5)
 GOLD = np.linspace(0, 5, 40)
@@ -187,8 +188,54 @@ def test_mtebs_own_result_files_are_written_and_read_again(encoder, passes, tmp_
     again = mteb_grid(encoder, [Sts()], CELLS, results=tmp_path, name="tiny")
     assert not passes
     pd.testing.assert_frame_equal(again.drop(columns="n"), first.drop(columns="n"))
+    lower = tiny_encoder()
+    assert fingerprint(lower, {}) == fingerprint(encoder, {})
+    assert fingerprint(lower, {"query": "a "}) != fingerprint(encoder, {})
+    lower.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("dog", "cat")
+    assert fingerprint(lower, {}) != fingerprint(encoder, {})
     other = tiny_encoder("mpnet")
     assert not mteb_grid(other, [Sts()], CELLS, results=tmp_path, name="tiny")["spearman"].equals(first["spearman"])
+
+
+class Preset(Sts):
+    """Data that are put on the object: nothing can load them again."""
+
+    metadata = facts("STS", "TinyPreset", "cosine_spearman")
+
+    def load_data(self, **_):
+        raise AssertionError("these data are there already")
+
+
+def test_data_that_a_task_holds_stay_and_those_loaded_here_go(encoder):
+    preset, fresh = Preset(), Sts()
+    Sts.load_data(preset)
+    first, again = (mteb_grid(encoder, [preset, fresh], [(2, 8)]) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    assert (preset.data_loaded, fresh.data_loaded) == (True, False)
+    assert len(preset.dataset["test"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            TypeError("'int' object\nis not iterable"),
+            r"\(TypeError: 'int' object is not iterable\): mend its load_data",
+        ),
+        (FileNotFoundError("no own.csv"), r"\(FileNotFoundError: no own\.csv\): mend its load_data"),
+        (ConnectionError("no answer"), r"\(ConnectionError: no answer\): check the network"),
+        (TimeoutError(), r"\(TimeoutError\): check the network"),
+    ],
+)
+def test_why_data_could_not_be_read_is_said(encoder, error, message):
+    class Broken(Sts):
+        metadata = facts("STS", "Broken", "cosine_spearman")
+
+        def load_data(self, **_):
+            raise error
+
+    with pytest.raises(FileNotFoundError, match=f"the data of mteb's Broken could not be read {message}"):
+        mteb_grid(encoder, [Broken()], [(2, 8)])
 
 
 def test_the_table_goes_where_a_grid_goes(encoder):

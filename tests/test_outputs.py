@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ from twodmse.commands import interrupted
 from twodmse.encoder.stored import encode_to
 from twodmse.evaluation.records import read_grid_json, read_grid_table
 from twodmse.export.exporting import export
-from twodmse.files import atomic_file, atomic_folder, locked, no_formula, write_table
+from twodmse.files import atomic_file, atomic_folder, check_folder, locked, no_formula, write_table
 from twodmse.stopping import stop, stopped
 from twodmse.training.replay import replay_grid
 
@@ -294,3 +295,58 @@ def test_a_table_is_not_written_as_csv_under_the_name_of_another_kind(tmp_path, 
     done = run("grid", model, "--tasks", scored, "--out", tmp_path / f"grid{ending}")
     assert done.exit_code == 1
     assert "would be written as CSV: give a name that ends in .csv" in done.output
+
+
+@pytest.mark.parametrize("name", [".", "../empty", "ABSOLUTE", ".."])
+def test_the_working_directory_is_not_replaced(tmp_path, monkeypatch, encoder, name):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    if name == "..":
+        (tmp_path / "twodmse.json").write_text("{}")
+    name = name.replace("ABSOLUTE", str(tmp_path / "empty"))
+    with pytest.raises(FileExistsError, match=r"is the working directory, or holds it: choose a folder inside it, for"):
+        encoder.save(name, overwrite=True)
+    assert os.path.samefile(".", tmp_path / "empty")
+    encoder.save("model")
+    monkeypatch.chdir("model")
+    result = run("export", "bundled", "--layer", 1, "--out", ".", "--overwrite")
+    assert result.exit_code == 1
+    assert "choose a folder inside it, for example model" in result.stderr
+    assert Encoder.load(".").num_layers == encoder.num_layers
+
+
+def test_a_folder_where_a_disk_is_mounted_is_refused_before_the_work(tmp_path, monkeypatch, encoder):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: os.fspath(path) == str(tmp_path / "disk"))
+    monkeypatch.setattr(Encoder, "write", lambda *_: pytest.fail("the work has begun"))
+    with pytest.raises(FileExistsError, match=r"disk is where a disk is mounted: .* for example .*disk/model$"):
+        encoder.save(tmp_path / "disk")
+    assert check_folder(tmp_path / "disk" / "model") == tmp_path / "disk" / "model"
+
+
+def test_a_disk_of_the_same_kind_is_found_in_the_systems_list(tmp_path, monkeypatch, encoder):
+    (tmp_path / "a disk").mkdir()
+    line = f"1 2 8:1 /there {tmp_path}/a\\040disk rw - ext4 /dev/x rw\n"
+    real = Path.read_text
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *a, **k: line if str(path) == "/proc/self/mountinfo" else real(path, *a, **k)
+    )
+    with pytest.raises(FileExistsError, match="is where a disk is mounted"):
+        encoder.save(tmp_path / "a disk")
+    encoder.save(tmp_path / "there")
+
+
+def test_what_is_replaced_keeps_its_permissions(tmp_path, encoder):
+    def mode(path):
+        return stat.S_IMODE(path.stat().st_mode)
+
+    (tmp_path / "own").mkdir(mode=0o700)
+    for overwrite in (False, True):
+        encoder.save(tmp_path / "own", overwrite)
+        assert mode(tmp_path / "own") == 0o700
+    encoder.save(tmp_path / "new")
+    (tmp_path / "own.csv").touch(mode=0o600)
+    for name, wanted in (("own.csv", 0o600), ("new.csv", 0o644)):
+        write_table(pd.DataFrame({"a": [1]}), tmp_path / name)
+        assert mode(tmp_path / name) == wanted
+    assert mode(tmp_path / "new") == 0o755

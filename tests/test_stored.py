@@ -5,12 +5,15 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import run_app, sentences, tiny_encoder
+from tokenizers import normalizers
+from transformers import BertweetTokenizer
 
 from twodmse import Encoder
 from twodmse.commands.encode import texts_of
 from twodmse.encoder import stored
-from twodmse.encoder.stored import encode_to
+from twodmse.encoder.stored import encode_to, identity
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +151,83 @@ def test_a_text_that_cannot_be_encoded_is_named_by_its_place_in_all(tmp_path, mo
     monkeypatch.setattr(Encoder, "encode", overflows)
     with pytest.raises(ValueError, match=r"texts\[12\] is not finite"):
         stored.encode_to(tiny_encoder(), [*texts[:12], "a dog"], tmp_path / "vectors.npy")
+
+
+def stop_after(encoder, monkeypatch, parts):
+    """Interrupt the encoder at the part after so many; returns the sizes of the parts it is asked for."""
+    real, sizes = encoder.encode, []
+
+    def counted(some, *cell, **options):
+        if isinstance(some, list):
+            sizes.append(len(some))
+            if len(sizes) == parts + 1:
+                raise KeyboardInterrupt
+        return real(some, *cell, **options)
+
+    monkeypatch.setattr(encoder, "encode", counted)
+    return sizes
+
+
+def test_a_job_goes_on_neither_with_other_tokens_nor_anew_for_options_left_out(tmp_path, monkeypatch):
+    encoder, texts, out = tiny_encoder(), ["a dog", *(text.upper() for text in sentences(11))], tmp_path / "v.npy"
+    encoder.tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    sizes = stop_after(encoder, monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        encode_to(encoder, texts, out, progress=False, batch_size=64)  # as the command does
+    other = tiny_encoder()  # whose first text has the same tokens
+    np.testing.assert_array_equal(other.encode(texts[0]), encoder.encode(texts[0]))
+    again = tmp_path / ".v.npy.part.json", tmp_path / ".v.npy.part.npy"
+    kept = [path.read_bytes() for path in again]
+    Encoder.encode(other, texts, out=out, progress=False)
+    np.testing.assert_allclose(np.load(out), other.encode(texts), atol=1e-6)
+    out.unlink()
+    for path, content in zip(again, kept, strict=True):
+        path.write_bytes(content)
+    sizes[:] = [0] * 9
+    Encoder.encode(encoder, texts, out=out, progress=False)
+    assert sizes[9:] == [4]
+    np.testing.assert_allclose(np.load(out), encoder.encode(texts), atol=1e-6)
+
+
+def test_an_encoder_is_told_by_all_that_its_vectors_come_from_and_by_nothing_else(architecture, tmp_path):
+    encoder = tiny_encoder(architecture)
+    mark = identity(encoder)
+    encoder.encode(sentences(9))  # which leaves the tokenizer cutting at a length
+    encoder.tokenizer(["a dog", "a"], padding=True)
+    assert identity(encoder) == mark
+    assert identity(Encoder.load(encoder.save(tmp_path / "model"))) == mark
+    assert identity(encoder.submodel()) == mark
+
+    def changed(change):
+        other = Encoder.load(tmp_path / "model")
+        change(other)
+        return identity(other)
+
+    def shake(other):
+        next(other.backbone.parameters()).data[-1, -1] += 1e-3
+
+    def relayout(other):
+        other.layout = other.layout._replace(max_length=9)
+
+    marks = [
+        changed(shake),
+        changed(relayout),
+        changed(lambda other: setattr(other.tokenizer.backend_tokenizer, "normalizer", normalizers.Lowercase())),
+        changed(lambda other: setattr(other.tokenizer, "truncation_side", "left")),
+        changed(lambda other: other.tokenizer.add_tokens(["dogs"])),
+        changed(lambda other: setattr(other.backbone.model.config, "pad_token_id", 1)),
+        changed(lambda other: other.to(dtype=torch.float16)),
+    ]
+    assert len({mark, *marks}) == 8
+
+
+def test_a_tokenizer_without_a_backend_is_told_by_its_files(tmp_path):
+    encoder, marks = tiny_encoder(), []
+    for merges in ("d o 1\n", "d o 1\no g 1\n"):
+        (tmp_path / "vocab.txt").write_text("a 1\ndog 1\n")
+        (tmp_path / "bpe.codes").write_text(merges)
+        encoder.tokenizer = BertweetTokenizer(str(tmp_path / "vocab.txt"), str(tmp_path / "bpe.codes"))
+        marks.append(identity(encoder))
+        encoder.tokenizer(["a dog", "a"], padding=True, truncation=True, max_length=3)
+        assert identity(encoder) == marks[-1]
+    assert marks[0] != marks[1]

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,8 +56,9 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
     """Where a model folder is to be written: ``path``, or what a link of that name leads to.
 
     Raises:
-        FileExistsError: if there is a file, or a folder that holds anything and may not be replaced: ``overwrite`` is
-            false, this package did not write it, or somebody put a file into it; and as `check_in_place`.
+        FileExistsError: if there is a file, a folder that another cannot take the place of (a disk is mounted there, or
+            this process works in it), or one that holds anything and may not be replaced: ``overwrite`` is false, this
+            package did not write it, or somebody put a file into it; and as `check_in_place`.
         NotADirectoryError: if a folder of its path is a file.
     """
     target = _followed(path)
@@ -68,16 +70,29 @@ def check_folder(path: str | Path, overwrite: bool = False) -> Path:
         if not overwrite:
             raise FileExistsError(f"{path} exists and is not empty: choose another folder, or ask to overwrite it")
         if not (target / MARK).is_file():
-            raise FileExistsError(
-                f"{path} is not replaced: its files are no model that twodmse wrote (no {MARK}): choose another folder"
-            )
-        others = strangers(target, written(target))
-        if others:
-            raise FileExistsError(
-                f"{path} holds {others[0]}, which is not among what twodmse wrote there: move it, or choose another "
-                "folder"
-            )
+            no_model = f"{path} is not replaced: its files are no model that twodmse wrote (no {MARK})"
+            raise FileExistsError(f"{no_model}: choose another folder")
+        if others := strangers(target, written(target)):
+            not_ours = f"{path} holds {others[0]}, which is not among what twodmse wrote there"
+            raise FileExistsError(f"{not_ours}: move it, or choose another folder")
+    if held := _held(target):
+        raise FileExistsError(f"{path} is {held}: choose a folder inside it, for example {as_path(path) / 'model'}")
     return target
+
+
+def _held(folder: Path) -> str:
+    """Why no other folder can take the place of this one; empty if it can."""
+    with suppress(FileNotFoundError):  # a working directory that is gone
+        if folder in (Path.cwd(), *Path.cwd().parents):
+            return "the working directory, or holds it"
+    mounts = Path("/proc/self/mountinfo")  # of Linux, where a folder of the same disk may be mounted too
+    listed = [line.split()[4] for line in mounts.read_text().splitlines()] if mounts.is_file() else []
+    return "where a disk is mounted" if os.path.ismount(folder) or str(folder).replace(" ", r"\040") in listed else ""
+
+
+def _mode(path: Path, new: int) -> int:
+    """The permissions that what replaces ``path`` gets: those it has, its owner's right to write, or ``new`` ones."""
+    return stat.S_IMODE(path.stat().st_mode) | new & stat.S_IRWXU if path.exists() else new
 
 
 def left_behind(folder: Path) -> list[Path]:
@@ -90,17 +105,14 @@ def check_in_place(folder: Path) -> None:
     """Refuse a folder that is gone because a process was killed as it replaced it; raises a FileExistsError."""
     before = [path for path in left_behind(folder) if path.suffix == ".old"]
     if before and not folder.exists():
-        raise FileExistsError(
-            f"{folder} was being replaced when that was cut short, and what it held lies in {before[-1]}: rename that "
-            f"to {folder.name}"
-        )
+        cut = f"{folder} was being replaced when that was cut short, and what it held lies in {before[-1]}"
+        raise FileExistsError(f"{cut}: rename that to {folder.name}")
 
 
 def written(folder: Path) -> Callable[[str], Any]:
     """Says of a name in a model folder whether this package wrote it: by the list in its mark, where it has one."""
     try:
-        names = json.loads((folder / MARK).read_text(encoding="utf-8"))[LISTED]
-        return {MARK, *names}.__contains__
+        return {MARK, *json.loads((folder / MARK).read_text(encoding="utf-8"))[LISTED]}.__contains__
     except (OSError, ValueError, LookupError, TypeError):
         return USUAL.fullmatch
 
@@ -117,11 +129,10 @@ def remove(folder: Path, ours: Callable[[str], Any]) -> list[str]:
         return []
     kept = strangers(folder, ours)
     for path in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before the folder
-        name = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
             with suppress(OSError):  # not empty
                 path.rmdir()
-        elif name not in kept:
+        elif path.relative_to(folder).as_posix() not in kept:
             path.unlink()
     if not kept:
         folder.rmdir()
@@ -129,11 +140,7 @@ def remove(folder: Path, ours: Callable[[str], Any]) -> list[str]:
 
 
 def check_picture(path: str | Path) -> None:
-    """Refuse a picture whose name does not say its format.
-
-    Raises:
-        ValueError: naming the endings there are.
-    """
+    """Refuse a picture whose name does not say its format; raises a ValueError that names the endings there are."""
     if Path(path).suffix.lower() not in PICTURES:
         raise ValueError(f"{path} is no name of a picture: it must end in one of {', '.join(PICTURES)}")
 
@@ -144,8 +151,7 @@ def _followed(path: str | Path) -> Path:
     target = Path(os.path.realpath(as_path(path)))
     if as_path(path).is_symlink() and not target.exists():
         raise FileExistsError(f"{path} is a link to {target}, which does not exist: choose another name")
-    above = next(parent for parent in target.parents if parent.exists())
-    if not above.is_dir():
+    if not (above := next(parent for parent in target.parents if parent.exists())).is_dir():
         raise NotADirectoryError(f"{path} cannot be written: {above} is a file, not a folder")
     return target
 
@@ -190,20 +196,15 @@ def atomic_file(path: str | Path, overwrite: bool = True) -> Iterator[Path]:
     """
     target = check_file(path, overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = _hidden(target, target.stem, target.suffix)
+    work = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")  # which nothing has yet
     try:  # from before it is made: an interrupt may come at any line
         os.close(os.open(work, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-        os.chmod(work, 0o644)
+        os.chmod(work, _mode(target, 0o644))
         yield work
         check_file(path, overwrite)
         (os.replace if overwrite else _publish)(work, target)
     finally:
         work.unlink(missing_ok=True)
-
-
-def _hidden(target: Path, stem: str, suffix: str = "") -> Path:
-    """A path beside ``target`` that nothing has yet."""
-    return target.with_name(f".{stem}-{secrets.token_hex(4)}{suffix}")
 
 
 def _publish(work: Path, target: Path) -> None:
@@ -225,11 +226,11 @@ def atomic_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """
     target = check_folder(path, overwrite)
     with locked(target):
-        work = _hidden(target, target.name)
+        work = target.with_name(f".{target.name}-{secrets.token_hex(4)}")  # which nothing has yet
         old = Path(f"{work}.old")
         try:  # from before it is made: an interrupt may come at any line
             work.mkdir()
-            work.chmod(0o755)
+            work.chmod(_mode(target, 0o755))
             yield work
             _list_files(work)
             check_folder(path, overwrite)
@@ -256,9 +257,8 @@ def _list_files(folder: Path) -> None:
     """Write into a folder's mark, if it has one, what else lies in the folder: all of it is ours."""
     mark = folder / MARK
     if mark.is_file():
-        said = json.loads(mark.read_text(encoding="utf-8"))
-        names = strangers(folder, {MARK}.__contains__)
-        mark.write_text(json.dumps(said | {LISTED: names}, indent=2) + "\n", encoding="utf-8")
+        said = json.loads(mark.read_text(encoding="utf-8")) | {LISTED: strangers(folder, {MARK}.__contains__)}
+        mark.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
 def fresh_folder(path: str | Path) -> Path:

@@ -17,6 +17,8 @@ from twodmse.checked import shown
 from twodmse.data.corpus import mini_nli, mini_sts
 from twodmse.data.memory import columns_at_hand, columns_of
 from twodmse.data.reading import READERS, Columns, read_columns
+from twodmse.encoder.hub import in_words, no_network
+from twodmse.encoder.reading import is_visible
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -207,10 +209,9 @@ def _from_hub(name: str, repo: str, configuration: str | None, split: str) -> "D
     except Exception as error:  # the hub's clients raise a different kind for each way a network can fail
         if isinstance(error, ValueError) and name.startswith(HUB):  # it has no such configuration or split
             raise ValueError(f"{name} could not be read: {error}") from error
-        raise FileNotFoundError(
-            f"{name} could not be read from the hub ({repo}, {type(error).__name__}): check the network, "
-            "or use the bundled mini-nli and mini-sts, or a file"
-        ) from error
+        cure = "check the network" if no_network(error) else "see that it is there and that you may read it"
+        failed = f"{name} could not be read from the hub ({repo}, {in_words(error)}): {cure}"
+        raise FileNotFoundError(f"{failed}, or use the bundled mini-nli and mini-sts, or a file") from error
 
 
 def check_sick_test(rows: "Dataset") -> "Dataset":
@@ -256,9 +257,8 @@ def check_rows(name: str, table: Columns) -> TextSet:
     layout = next((c for c in (TRIPLET, SCORED, PAIR) if set(c) <= set(table)), None)
     if layout is None:
         has = ", ".join(column if column == column.strip() else repr(column) for column in table)
-        raise ValueError(
-            f"{name} has the columns {has}: it needs anchor, positive[, negative], or sentence1, sentence2, score"
-        )
+        wanted = f"{', '.join(PAIR)}[, negative], or {', '.join(SCORED)}"
+        raise ValueError(f"{name} has the columns {has}: it needs {wanted}")
     scores = [column for column in table if column.strip().lower() in SCORE_NAMES]
     if layout is not SCORED and scores:
         raise ValueError(
@@ -277,17 +277,16 @@ def check_rows(name: str, table: Columns) -> TextSet:
     for column in (c for c in layout if c != "score"):
         for i, value in enumerate(table[column]):
             if not is_text(value):
-                raise ValueError(
-                    f"{name}, row {i + 1}, column {column} is {shown(value)}: it must be a text that is not empty"
-                )
+                wrong = f"{name}, row {i + 1}, column {column} is {shown(value)}"
+                raise ValueError(f"{wrong}: it must be a text with a character to see")
         columns.append(tuple(table[column]))
     gold = np.array([_score(name, i, v) for i, v in enumerate(table["score"])]) if layout is SCORED else None
     return TextSet(name, tuple(columns), gold)
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is a string with something in it that can be encoded: not half a pair of surrogates."""
-    return isinstance(value, str) and bool(value.strip()) and (value.isascii() or not _SURROGATE.search(value))
+    """Whether a value is a string with something visible in it that can be encoded: not half a pair of surrogates."""
+    return isinstance(value, str) and is_visible(value) and (value.isascii() or not _SURROGATE.search(value))
 
 
 def _score(name: str, i: int, value: object) -> float:

@@ -244,7 +244,7 @@ class Encoder:
         """
         layer, dim = self.check_cell(layer, dim)
         view = copy.deepcopy(self.backbone.cut(layer))
-        small = Encoder(view.model.eval(), self.tokenizer, self.layout._replace(dim=dim), view.head)
+        small = Encoder(view.model.eval(), copy.deepcopy(self.tokenizer), self.layout._replace(dim=dim), view.head)
         small.dtype = self.dtype
         return small
 

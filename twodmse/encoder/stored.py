@@ -4,19 +4,23 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from twodmse.checked import read_json
-from twodmse.encoder.reading import as_texts
+from twodmse.encoder.reading import as_texts, prompt_of
 from twodmse.files import atomic_file, check_file, locked
 
 PART = 4096  # texts encoded, written and counted as done in one go
 KINDS = (".npy", ".parquet")
+# The settings of a model that no vector comes from: where it was read, by what, and how it is trained.
+PASSING = r"_|transformers_version|architectures|(torch_)?dtype|use_cache|.*dropout"
 
 
 def encode_to(
@@ -102,15 +106,45 @@ def _encode_parts(
 
 
 def _digest(encoder: Any, texts: Sequence[str], layer: int, dim: int, options: dict[str, Any]) -> str:
-    """What tells one job from another: texts, cell, and the model: weights, layout, its vector of the first text."""
-    telling = sorted((name, value) for name, value in options.items() if name != "batch_size")
-    found = hashlib.sha256(json.dumps([layer, dim, str(telling), str(encoder.layout)]).encode())
-    for weight in encoder.backbone.state_dict().values():
-        found.update(weight.float().cpu().numpy().tobytes())
+    """What tells one job from another: texts, cell, prompt, and the model, by `identity` and a vector that it gives."""
+    prompt = prompt_of(encoder.layout, options.get("prompt"), options.get("prompt_name"))
+    found = hashlib.sha256(json.dumps([layer, dim, prompt, identity(encoder)]).encode())
     found.update(np.round(encoder.encode(texts[0], layer, dim, **options), 3).tobytes())
     for text in texts:
         found.update(text.encode() + b"\0")
     return found.hexdigest()
+
+
+def identity(encoder: Any) -> str:
+    """A hash of all that an encoder's vectors come from: layout, weights, the model's settings, and its tokenizer.
+
+    It is the same whatever the encoder has encoded before, and, with a fast tokenizer, once it is saved and loaded.
+
+    Args:
+        encoder: the `Encoder`.
+    """
+    settings = encoder.backbone.model.config.to_diff_dict()
+    kept = {name: value for name, value in settings.items() if not re.match(PASSING, name)}
+    facts = [str(encoder.layout), json.dumps(kept, sort_keys=True, default=str)]
+    found = hashlib.sha256(json.dumps(facts).encode())
+    for name, weight in encoder.backbone.state_dict().items():
+        found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        found.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    found.update(_rules_of(encoder.tokenizer))
+    return found.hexdigest()
+
+
+def _rules_of(tokenizer: Any) -> bytes:
+    """All by which a tokenizer makes tokens of a text, without how it cut and padded the batch before."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        rules = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+        sides = [tokenizer.truncation_side, tokenizer.split_special_tokens]
+        return json.dumps([rules, sides], sort_keys=True).encode()
+    with tempfile.TemporaryDirectory(prefix="twodmse-") as folder:  # one without a backend is what its files say
+        tokenizer.save_pretrained(folder)
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in files)
 
 
 def _done(part: Path, note: Path, job: dict[str, Any]) -> tuple[int, Any]:

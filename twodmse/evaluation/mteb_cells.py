@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
 try:
     import mteb
@@ -29,7 +28,9 @@ from tqdm.auto import tqdm
 
 from twodmse.checked import shown
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.hub import in_words, no_network
 from twodmse.encoder.reading import normalise, prompt_of, read_layers
+from twodmse.encoder.stored import identity
 from twodmse.evaluation.grid import check_grid, checked_cells
 from twodmse.evaluation.published import MEAN
 from twodmse.evaluation.records import GRID_COLUMNS
@@ -53,8 +54,8 @@ def mteb_grid(
         tasks: names of mteb, with or without ``mteb:`` before them, or tasks of it. Text tasks of every type that mteb
             gives to an encoder.
         cells: the (layer, dim) to score; None means every layer at the doubling dims from 8 and the full one.
-        results: folder for mteb's own result files, one a cell and task; what lies there of this very encoder (its
-            weights are part of the path) is read and not scored again. None keeps none.
+        results: folder for mteb's own result files, one a cell and task; what lies there of this very encoder (a
+            hash of it is part of the path) is read and not scored again. None keeps none.
         name: of the model in those files: a cell is called ``twodmse/<name>-layer-3-dim-64``.
         prompts: put before texts, by mteb's rules of which: keys are task names, task types, ``query`` and
             ``document``, or two of them (``SciFact-query``). None takes the model's own; where none of them fits a
@@ -84,6 +85,7 @@ def mteb_grid(
     tables = []
     for task in loaded:
         parts = task.metadata.tasks if isinstance(task, AbsTaskAggregate) else [task]
+        ours = [part for part in parts if not part.data_loaded]  # what its owner has loaded stays
         dice = [load_data(part) for part in parts]
         with tempfile.TemporaryDirectory(prefix="twodmse-") as folder:
             texts = StateFile(encoder, Path(folder) / "states", cells, batch_size)
@@ -101,7 +103,7 @@ def mteb_grid(
         facts = {"task": task.metadata.name, "n": len(texts.places) or np.nan, "metric": task.metadata.main_score}
         table = pd.DataFrame(cells, columns=["layer", "dim"])
         tables.append(table.assign(spearman=scores, low=np.nan, high=np.nan, **facts))
-        for part in parts:
+        for part in ours:
             part.unload_data()
     return pd.concat(tables, ignore_index=True)[[*GRID_COLUMNS, "metric"]]
 
@@ -167,14 +169,15 @@ def load_data(task: mteb.AbsTask) -> tuple[Any, Any]:
     """Load a task's data, once for all cells; returns its two generators of random numbers as they then are.
 
     Raises:
-        FileNotFoundError: if the data cannot be read.
+        FileNotFoundError: if the data cannot be read, with what went wrong.
     """
     try:
         if not task.data_loaded:
             task.load_data()
-    except Exception as error:  # the hub's clients raise a different kind for each way a network can fail
+    except Exception as error:  # a task's own code raises whatever it raises
+        cure = "check the network" if no_network(error) else "mend its load_data, or take another task"
         raise FileNotFoundError(
-            f"the data of mteb's {task.metadata.name} could not be read ({type(error).__name__}): check the network"
+            f"the data of mteb's {task.metadata.name} could not be read ({in_words(error)}): {cure}"
         ) from error
     return task.rng_state, task.np_rng
 
@@ -192,12 +195,8 @@ def check_cells(encoder: Encoder, cells: Sequence[tuple[int, int]] | None) -> li
 
 
 def fingerprint(encoder: Encoder, prompts: dict[str, str]) -> str:
-    """Names an encoder's weights, layout and prompts: results of another one are never taken for its own."""
-    found = hashlib.sha256(repr((encoder.layout, sorted(prompts.items()))).encode())
-    for key, value in encoder.backbone.state_dict().items():
-        found.update(key.encode())
-        found.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())
-    return found.hexdigest()[:16]
+    """Names an encoder, by `identity`, and prompts: results of another one are never taken for its own."""
+    return hashlib.sha256(repr((identity(encoder), sorted(prompts.items()))).encode()).hexdigest()[:16]
 
 
 class StateFile:

@@ -1,8 +1,8 @@
 """Losses as pure functions of tensors: ranking and regression of cosines, and terms that align two layers.
 
 Shapes: P pairs, A anchors, C candidates, K nested dims, d a cut width, D the full one. Leading axes written ``...``
-are kept, so that one call computes a loss for many cells at once. All of it runs in float32: the masks of 1e12 and the
-running sums below do not survive half precision.
+are kept, so that one call computes a loss for many cells at once. First cosines, then base losses, then alignments. All
+of it runs in float32, see `in_float32`: the masks of 1e12 and the running sums below do not survive half precision.
 """
 
 import math
@@ -14,20 +14,25 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from twodmse.objectives.precision import in_float32
+
 MASKED = 1e12  # subtracted from a score that must not count
 SCORES_AT_ONCE = 2**18  # of one dim; a larger matrix of scores is worked on in blocks of rows
 
 
+@in_float32
 def cosines(x: Tensor, y: Tensor) -> Tensor:
     """Cosine of every row of ``x`` (..., A, d) with every row of ``y`` (..., C, d): (..., A, C)."""
     return F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).transpose(-1, -2)
 
 
+@in_float32
 def pair_cosines(x: Tensor, y: Tensor) -> Tensor:
     """Cosine of each row of ``x`` (..., P, d) with the same row of ``y``: (..., P)."""
     return F.cosine_similarity(x, y, dim=-1)
 
 
+@in_float32
 def nested_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
     """Cosines at several nested dims for the price of the largest.
 
@@ -50,12 +55,14 @@ def nested_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
     return torch.stack(scores)  # (K, A, C)
 
 
+@in_float32
 def nested_pair_cosines(x: Tensor, y: Tensor, dims: Sequence[int]) -> Tensor:
     """Cosine of each row of ``x`` (P, D) with the same row of ``y`` at each nested dim: (K, P)."""
     blocks = [(x[:, a:b] * y[:, a:b]).sum(dim=1) for a, b in pairwise([0, *dims])]  # K x (P,)
     return torch.stack(blocks).cumsum(dim=0) / (nested_norms(x, dims) * nested_norms(y, dims))
 
 
+@in_float32
 def nested_norms(x: Tensor, dims: Sequence[int]) -> Tensor:
     """Length of each row of ``x`` (A, D) cut at each dim: (K, A)."""
     squares = [x[:, a:b].square().sum(dim=1) for a, b in pairwise([0, *dims])]  # K x (A,)
@@ -76,9 +83,7 @@ def mean_over_rows(part: Callable[[slice], Tensor], rows: int, columns: int) -> 
     return sum(mean * (block.stop - block.start) for mean, block in zip(means, blocks, strict=True)) / rows
 
 
-# ---------------------------------------------------------------- base losses
-
-
+@in_float32
 def contrastive(scores: Tensor, scale: float = 20.0, first: int = 0) -> Tensor:
     """In-batch ranking (MNRL, InfoNCE): cross-entropy of ``scale * cosine`` with candidate i the target of anchor i.
 
@@ -90,10 +95,10 @@ def contrastive(scores: Tensor, scale: float = 20.0, first: int = 0) -> Tensor:
     Returns:
         (...) mean over the R anchors. Source: Henderson et al. 2017 (1705.00652), as in sentence-transformers.
     """
-    log_p = F.log_softmax(scale * scores, dim=-1)  # (..., R, C)
-    return -log_p.diagonal(first, dim1=-2, dim2=-1).mean(dim=-1)
+    return -F.log_softmax(scale * scores, dim=-1).diagonal(first, dim1=-2, dim2=-1).mean(dim=-1)  # of (..., R, C)
 
 
+@in_float32
 def nested_contrastive(anchors: Tensor, candidates: Tensor, dims: Sequence[int], scale: float = 20.0) -> Tensor:
     """`contrastive` at several nested dims: (A, D), (C, D) and K ascending dims give (K,)."""
 
@@ -103,6 +108,7 @@ def nested_contrastive(anchors: Tensor, candidates: Tensor, dims: Sequence[int],
     return mean_over_rows(part, len(anchors), len(candidates))
 
 
+@in_float32
 def cosent(scores: Tensor, gold: Tensor, scale: float = 20.0) -> Tensor:
     """CoSENT: log(1 + sum over p, q with gold_p < gold_q of exp(scale * (s_p - s_q))).
 
@@ -121,6 +127,7 @@ def cosent(scores: Tensor, gold: Tensor, scale: float = 20.0) -> Tensor:
     return torch.logsumexp(F.pad(flat, (1, 0)), dim=-1)
 
 
+@in_float32
 def angle_scores(x: Tensor, y: Tensor) -> Tensor:
     """AnglE's score of each pair: the angle difference of two vectors read as d/2 complex numbers.
 
@@ -147,6 +154,7 @@ def angle(x: Tensor, y: Tensor, gold: Tensor, scale: float = 20.0) -> Tensor:
     return cosent(angle_scores(x, y), gold, scale)
 
 
+@in_float32
 def in_batch(scores: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
     """AnglE's in-batch term for labelled pairs: all 2P texts against each other, the diagonal removed.
 
@@ -167,9 +175,7 @@ def in_batch(scores: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
     return -(of_partners * (labels == 1).repeat(2)).mean(dim=-1)
 
 
-# ---------------------------------------------------------------- alignment
-
-
+@in_float32
 def kl_coordinates(teacher: Tensor, student: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(teacher || student) of the softmax over coordinates of raw pooled vectors, mean over rows.
 
@@ -189,6 +195,7 @@ def kl_coordinates(teacher: Tensor, student: Tensor, temperature: float = 1.0) -
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean()
 
 
+@in_float32
 def kl_scores(teacher: Tensor, student: Tensor, temperature: float = 0.05, first: int = 0) -> Tensor:
     """KL(teacher || student) of in-batch score distributions: which texts of the batch each text is close to.
 
@@ -208,6 +215,7 @@ def kl_scores(teacher: Tensor, student: Tensor, temperature: float = 0.05, first
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1).mean(dim=-1)
 
 
+@in_float32
 def kl_nested_scores(target: Tensor, student: Tensor, dims: Sequence[int], temperature: float = 0.05) -> Tensor:
     """`kl_scores` of a layer at several nested dims.
 
@@ -229,6 +237,7 @@ def kl_nested_scores(target: Tensor, student: Tensor, dims: Sequence[int], tempe
     return mean_over_rows(part, len(student), len(student))
 
 
+@in_float32
 def uncorrelated(target: Tensor, student: Tensor, dims: Sequence[int], rows: int) -> Tensor:
     """How far the pairs within rows are from being ranked as the target ranks them: 1 - Pearson of their cosines.
 
@@ -253,6 +262,7 @@ def uncorrelated(target: Tensor, student: Tensor, dims: Sequence[int], rows: int
     return 1 - found @ wanted
 
 
+@in_float32
 def standardised(scores: Tensor) -> Tensor:
     """Scores (..., P) less their mean, of length 1: the product of two such is Pearson's correlation."""
     return F.normalize(scores - scores.mean(dim=-1, keepdim=True), dim=-1)
@@ -263,6 +273,7 @@ def turned(student: Tensor, target: Tensor) -> Tensor:
     return (1 - pair_cosines(student, target)).mean()
 
 
+@in_float32
 def compress(states: Tensor, dim: int) -> Tensor:
     """ESE's compressed target: P(m) = m U S from the rank-k factors of A = softmax_rows(m^T m / sqrt(D)).
 
@@ -278,12 +289,12 @@ def compress(states: Tensor, dim: int) -> Tensor:
     """
     with torch.no_grad():
         mixing = F.softmax(states.T @ states / math.sqrt(states.shape[1]), dim=-1)  # (D, D)
-        u, s, _ = torch.linalg.svd(mixing)
-        u, s = u[:, :dim], s[:dim]  # (D, k), (k,)
+        u, s = (part[..., :dim] for part in torch.linalg.svd(mixing)[:2])  # (D, k), (k,)
         signs = u.gather(0, u.abs().argmax(dim=0, keepdim=True)).sign()  # (1, k)
         return states @ (u * signs * s)
 
 
+@in_float32
 def ese_distance(student: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
     """ESE's alignment: MSE(student, target) + T * KL_T(target || student). Both (B, k), result ()."""
     return F.mse_loss(student, target) + temperature * kl_coordinates(target, student, temperature)

@@ -20,6 +20,7 @@ from twodmse.training.arguments import checked_options
 from twodmse.training.distributed import gather_rows, whole_gradient, world_size
 
 BASE = (1.0, 1.0, 1.0), 20.0  # weights of the mix's parts, and the scale, of base losses given by name
+DISTILLING = {"MSELoss", "EmbedDistillLoss"}  # losses of sentence-transformers towards a teacher's vectors
 FAR = 2**24  # float32 holds no odd number beyond
 
 
@@ -90,11 +91,7 @@ class CellsLoss(nn.Module):
         if not isinstance(base_loss, str) and not callable(base_loss):
             raise ValueError(f"base_loss is {base_loss!r}: give a name, a loss of sentence-transformers or a function")
         if isinstance(base_loss, nn.Module):
-            if not hasattr(base_loss, "compute_loss_from_embeddings"):
-                raise ValueError(
-                    f"{type(base_loss).__name__} does not compute from embeddings: use a loss that does, such as "
-                    "CoSENTLoss"
-                )
+            check_theirs(base_loss)
             self.loss = base_loss  # the model card cites it by this name
         self.base_loss, self.options = base_loss, options
         self.step: int | None = None
@@ -186,6 +183,28 @@ class CellsLoss(nn.Module):
             return torch.stack([loss.compute_loss_from_embeddings(embeddings, gold) for embeddings in cut])  # (K,)
 
         return theirs
+
+
+def check_theirs(loss: nn.Module) -> None:
+    """Refuse a loss of sentence-transformers that cannot serve as base loss.
+
+    Raises:
+        ValueError: if it does not compute from embeddings, is one of those whose labels are vectors of a teacher, or is
+            to gather the batches of all processes, which `CellsLoss` has done before it.
+    """
+    name = type(loss).__name__
+    if not hasattr(loss, "compute_loss_from_embeddings"):
+        raise ValueError(f"{name} does not compute from embeddings: use a loss that does, such as CoSENTLoss")
+    if not DISTILLING.isdisjoint(kind.__name__ for kind in type(loss).__mro__):
+        raise ValueError(
+            f"{name} takes a teacher's vectors as labels, and cells take scores or none: name the teacher instead, as "
+            "teacher=... of the recipe grid"
+        )
+    if any(getattr(part, "gather_across_devices", False) for part in loss.modules()):
+        raise ValueError(
+            f"{name} has gather_across_devices=True, and CellsLoss gathers the batches of all processes itself: leave "
+            "it out"
+        )
 
 
 def check_apart(labels: Tensor) -> Tensor:

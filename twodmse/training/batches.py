@@ -1,5 +1,6 @@
 """The batches of a run: rows in order, no text twice in a batch, columns of texts to token chunks."""
 
+import logging
 import math
 import random
 from collections import deque
@@ -14,7 +15,9 @@ from twodmse.checked import is_finite
 from twodmse.data.sets import TextSet
 from twodmse.encoder.encoder import Encoder
 from twodmse.encoder.reading import padded
+from twodmse.training.distributed import is_first
 
+log = logging.getLogger(__name__)
 NOISED_WORDS = 8  # words a noised copy keeps: short texts cost little
 
 
@@ -22,7 +25,8 @@ class DistinctBatches:
     """The batches of a whole run, none of which holds a text twice: no in-batch negative is a positive in disguise.
 
     The data are shuffled anew for each pass by the seed and the pass number; a row that would repeat a text waits for
-    the next batch, and what fills no batch at the end of a pass is left out of it. Scored pairs are only shuffled.
+    the next batch, and what fills no batch at the end of a pass is left out of it. Scored pairs are only shuffled. Rows
+    whose negative is their own anchor or positive are taken as they are, and a warning counts them.
 
     Args:
         texts: the data.
@@ -40,6 +44,7 @@ class DistinctBatches:
         if len(texts) < batch_size:
             had = f"{texts.name} has {len(texts)} rows, fewer than the batch size {batch_size}"
             raise ValueError(f"{had}: give more rows, or a smaller batch size where there is one")
+        warn_of_own_negatives(texts)
         self.texts, self.batch_size, self.steps, self.seed = texts, batch_size, steps, seed
         if next(self._one_pass(0), None) is None:
             raise ValueError(
@@ -70,6 +75,19 @@ class DistinctBatches:
                 return
             yield batch
             waiting.extendleft(reversed(later))
+
+
+def warn_of_own_negatives(texts: TextSet) -> None:
+    """Say how many triplets have their own anchor or positive as negative: no batch rule sees that, within a row."""
+    if len(texts.columns) < 3:
+        return
+    rows = [i for i, (a, p, n) in enumerate(zip(*texts.columns, strict=True), 1) if n in (a, p)]
+    if rows and is_first():
+        log.warning(
+            "%s: in %d of %d rows the negative is the anchor or the positive itself, first in row %d, and such a row "
+            "trains against what it is to learn: take them out",
+            texts.name, len(rows), len(texts), rows[0],
+        )  # fmt: skip
 
 
 class Collator:
