@@ -214,7 +214,7 @@ def test_a_model_looks_the_same_in_every_picture(data):
             look = (line.get_color(), line.get_marker())
             assert looks.setdefault(line.get_label().split(" (")[0], look) == look
         pictures.plt.close(figure)
-    assert len(set(looks.values())) == len(looks) == 7
+    assert len(set(looks.values())) == len(looks) == 8
 
 
 @pytest.mark.parametrize("models", [["untouched", "grid", "2dmse"], None], ids=["part", "whole"])
