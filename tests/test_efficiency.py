@@ -476,8 +476,7 @@ def test_a_least_spearman_of_another_metric_is_refused(encoder, pairs):
     grid, costs = sts_grid(encoder, [labelled], [8], metric="auc"), layer_costs(encoder, sentences(4), rounds=1)
     assert set(cell_costs(grid, costs)["metric"]) == {"auc"}
     mixed = pd.concat([grid, grid.assign(task="other", metric="spearman")])
-    with pytest.raises(ValueError, match="the grid holds auc, spearman, which have no mean: give tasks of one metric"):
-        cell_costs(mixed, costs)
+    assert set(cell_costs(mixed, costs)["metric"]) == {"auc, spearman"}
     assert best_cell(grid, costs).spearman > 0
     with pytest.raises(ValueError, match="min_spearman is 60, and the grid holds auc: give a grid of Spearman"):
         best_cell(grid, costs, min_spearman=60)

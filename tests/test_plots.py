@@ -283,20 +283,14 @@ def test_every_number_stands_out_from_the_colour_of_its_cell():
     assert all(contrast(colour, number.get_color()) > 4.5 for colour, number in zip(colours, ax.texts, strict=True))
 
 
-def test_scores_of_several_metrics_are_not_drawn_on_one_scale():
+def test_a_picture_names_every_metric_that_its_scores_are_of():
     grid = pd.DataFrame({"task": ["a", "b"], "layer": 1, "dim": 8, "spearman": [80.0, 20.0]})
     mixed, area = grid.assign(metric=["spearman", "ndcg_at_10"]), grid.assign(metric="auc")
-    ax = plt.figure().add_subplot()
-    for draw in (
-        lambda: plots.heatmaps({"m": mixed}),
-        lambda: plots.heatmap(mixed, ax),
-        lambda: plots.heatmaps({"m": grid, "n": area}),
-        lambda: plots.curves({"m": mixed}, ax),
-    ):
-        with pytest.raises(ValueError, match=r"these scores are .*, which no scale holds: draw each metric alone"):
-            draw()
-    assert plots.curves({"m": area}, ax).get_ylabel() == "auc x 100"
-    assert plots.heatmaps({"m": area, "n": area})[0].figure.axes[-1].get_ylabel() == "auc x 100"
+    bars = {"auc x 100": [area, area], "ndcg_at_10, Spearman x 100": [mixed], "auc, Spearman x 100": [grid, area]}
+    for label, tables in bars.items():
+        axes = plots.heatmaps({str(i): table for i, table in enumerate(tables)})
+        assert axes[0].figure.axes[-1].get_ylabel() == label
+    assert plots.curves({"m": area}, plt.figure().add_subplot()).get_ylabel() == "auc x 100"
 
 
 def test_a_mean_has_no_band_where_one_of_its_tasks_has_no_interval():

@@ -384,6 +384,7 @@ def test_either_base_loss_is_compared_at_the_rates_that_validation_picks_for_it(
     assert names == ["2dmse, ranking loss", "2dmse, AnglE's mix", "full, ranking loss", "full, AnglE's mix"]
     looks = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines[:4]]
     assert looks == [(BLUE, "-"), (BLUE, ":"), (ORANGE, "-"), (ORANGE, ":")]
+    pictures.plt.close(figure)
     left = pd.read_csv(data / "study_summary.csv").query("run != 'full-AnglE-lr0.0002-s0'")
     left.to_csv(data / "study_summary.csv", index=False)
     assert "`full`, best for" not in base_loss(data)  # of half a curve nothing is picked

@@ -74,7 +74,8 @@ def grid(
     of_hub = {"config": data_config, "split": data_split, "columns": parse_columns(columns)}
     table = scored(encoder, model, tasks, parse_dims(dims, encoder.dim), results, metric, of_hub)
     shown = table[table["dim"].isin(shown_dims(table["dim"].unique().tolist()))]
-    for metric, part in shown.groupby("metric", sort=False) if "metric" in shown else [("", shown)]:
+    parts = list(shown.groupby("metric", sort=False)) if "metric" in shown else [("", shown)]
+    for metric, part in parts:
         means = part.groupby(["layer", "dim"])["spearman"].agg(lambda values: values.mean(skipna=False))
         cells = means.unstack("dim").round(2).to_string()
         typer.echo(f"{metric} x 100\n{cells}" if metric else cells)
@@ -84,7 +85,8 @@ def grid(
         typer.echo(f"wrote {out}")
     if picture is not None:
         title = f"{score_name(shown)}: {tasks}"
-        write_figure(plots.heatmaps({model: shown}, title)[0].figure, picture, overwrite)
+        panels = {metric if len(parts) > 1 else model: part for metric, part in parts}  # no mean of two metrics
+        write_figure(plots.heatmaps(panels, title)[0].figure, picture, overwrite)
         typer.echo(f"wrote {picture}")
     if save:
         typer.echo(f"wrote {write_grid_json(model, table, model, seeds, overwrite)}")

@@ -172,16 +172,14 @@ def cell_costs(grid: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a cell: layer, dim, precision, ms (one text), speed_up (layer N's time over this one), bytes (a vector),
-        spearman, NaN where a task has no score, and metric where the grid has it. Layer 0 is left out: it may be
-        probed, not used.
+        spearman, NaN where a task has no score, and metric, the names of all, where the grid has it. Layer 0 is left
+        out: it may be probed, not used.
 
     Raises:
-        ValueError: if ``costs`` lacks a layer of the grid, or the grid holds no cell, none with a score, or scores of
-            several metrics.
+        ValueError: if ``costs`` lacks a layer of the grid, or the grid holds no cell, or none with a score.
     """
     grid = grid[grid["layer"] > 0]
-    if len(metrics := sorted(set(grid.get("metric", ())))) > 1:
-        raise ValueError(f"the grid holds {', '.join(metrics)}, which have no mean: give tasks of one metric")
+    metrics = ", ".join(sorted(set(grid.get("metric", ()))))
     if grid.empty:
         raise ValueError("the grid holds no cell of layer 1 or above: there is nothing to choose from")
     if "precision" not in grid:
@@ -197,7 +195,7 @@ def cell_costs(grid: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
         raise ValueError("no cell of the grid has a score on every task: give tasks whose pairs differ")
     cells = means.reset_index().merge(times, on="layer")
     cells = cells[["layer", "dim", "precision", "ms", "speed_up", "bytes", "spearman"]]
-    return cells.assign(metric=metrics[0]) if metrics else cells
+    return cells.assign(metric=metrics) if metrics else cells
 
 
 def pareto_front(table: pd.DataFrame, cost_columns: Sequence[str], value: str = "spearman") -> pd.DataFrame:

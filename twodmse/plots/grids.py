@@ -44,10 +44,9 @@ def heatmap(
         starred: cells whose number gets a star, such as those that differ significantly from another model's.
 
     Raises:
-        ValueError: if a column is missing, there are no rows, or they are of several metrics.
+        ValueError: if a column is missing or there are no rows.
     """
     need(table, ("layer", "dim", "spearman"))
-    one_scale(table)
     cells = by_cell(table, "spearman")
     draw_cells(cells, ax, numbers(cells, ".1f", starred), vmin=low, vmax=high, cmap=GRID_COLOURS)
     mark_cells(cells, ax, trained)
@@ -71,17 +70,17 @@ def heatmaps(
         One Axes a grid; their figure is ``axes[0].figure``.
 
     Raises:
-        ValueError: if a column is missing, there are no rows, or they are of several metrics.
+        ValueError: if a column is missing or there are no rows.
     """
     for table in grids.values():
         need(table, ("layer", "dim", "spearman"))
-    label, (low, high) = one_scale(*grids.values()), common_scale(grids)
+    low, high = common_scale(grids)
     figure, axes = row_of_grids([table["dim"].nunique() for table in grids.values()], rows_of(grids), bars=1)
     for ax, (name, grid) in zip(axes, grids.items(), strict=False):
         heatmap(grid, ax, name, low, high, (trained or {}).get(name, ()))
         if ax is not axes[0]:
             ax.set_ylabel("")
-    colour_bar(axes[-1], low, high, GRID_COLOURS, label)
+    colour_bar(axes[-1], low, high, GRID_COLOURS, score_name(*grids.values()))
     title_above(figure, title, "corner: cell trained on" if any((trained or {}).values()) else "")
     return axes[:-1]
 
@@ -169,20 +168,9 @@ def title_above(figure: Figure, title: str, note: str) -> None:
 
 
 def score_name(*tables: pd.DataFrame) -> str:
-    """What the scores of grids are: Spearman, or what their column ``metric`` says where they have one."""
+    """What the scores of grids are: Spearman, or what their column ``metric`` says where they have one; each metric."""
     metrics = sorted({metric for table in tables for metric in table.get("metric", ["spearman"])})
     return f"{', '.join('Spearman' if metric == 'spearman' else metric for metric in metrics)} x 100"
-
-
-def one_scale(*tables: pd.DataFrame) -> str:
-    """As `score_name`, of scores that one scale can hold.
-
-    Raises:
-        ValueError: if they are of several metrics.
-    """
-    if len(metrics := {metric for table in tables for metric in table.get("metric", ["spearman"])}) > 1:
-        raise ValueError(f"these scores are {', '.join(sorted(metrics))}, which no scale holds: draw each metric alone")
-    return score_name(*tables)
 
 
 def colour_bar(ax: Axes, low: float, high: float, colours: str, label: str) -> None:
@@ -239,7 +227,7 @@ def curves(
         labels: whether each line has its label at its end.
 
     Raises:
-        ValueError: if a column is missing, there are no rows, they are of several metrics, or ``over`` is neither.
+        ValueError: if a column is missing, there are no rows, or ``over`` is neither.
     """
     if over not in ("layer", "dim"):
         raise ValueError(f"over is {over!r}: it must be layer or dim")
@@ -255,7 +243,7 @@ def curves(
             ax.fill_between(x, line["low"], line["high"], color=style["color"], alpha=0.15, linewidth=0)
     ax.set_xticks(range(len(ticks)), [str(value) for value in ticks])
     words = {"layer": "layer (layers run)", "dim": "dim (coordinates kept)"}
-    ax.set(xlabel=words[over], ylabel=one_scale(*kept.values()))
+    ax.set(xlabel=words[over], ylabel=score_name(*kept.values()))
     ax.grid(alpha=0.3)
     if labels:
         label_lines(ax)
