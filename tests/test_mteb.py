@@ -239,11 +239,13 @@ def test_why_data_could_not_be_read_is_said(encoder, error, message):
 
 
 def test_the_table_goes_where_a_grid_goes(encoder):
+    from matplotlib import pyplot as plt
+
     from twodmse import plots
     from twodmse.efficiency.costs import best_cell
 
     table = mteb_grid(encoder, [Retrieval()])
-    plots.heatmaps({"tiny": table}, "ndcg")
+    plt.close(plots.heatmaps({"tiny": table}, "ndcg")[0].figure)
     layers = [1, 2, 3, 4]
     costs = pd.DataFrame({"layer": layers, "one_text_ms": layers, "ratio": [n / 4 for n in layers]})
     cell = best_cell(table, costs)
