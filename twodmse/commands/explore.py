@@ -13,10 +13,10 @@ TRAINED = Path("runs/quickstart/2dmse/model")
 @one_line_errors
 def explore(
     before: Annotated[
-        str, typer.Argument(help="The untouched model: 'bundled' (all-MiniLM-L6-v2), a hub id, or a folder.")
+        str, typer.Argument(help="The first model, shown as before: 'bundled' (all-MiniLM-L6-v2), a hub id, a folder.")
     ] = "bundled",
     after: Annotated[
-        str | None, typer.Argument(help=f"The trained model.  [default: {TRAINED}]", show_default=False)
+        str | None, typer.Argument(help=f"The second model, shown as after.  [default: {TRAINED}]", show_default=False)
     ] = None,
     out: Annotated[
         Path | None,
