@@ -25,7 +25,7 @@ def similarities(packed: np.ndarray, dims: Sequence[int]) -> np.ndarray:
 
 def nearest(cosines: np.ndarray) -> np.ndarray:
     """The number of the sentence that comes first for each query at the cell (N, D): (N+1, K, n, n) in, (n,) out."""
-    return _others(cosines)[-1, -1].argmax(axis=-1)
+    return _others(cosines[-1, -1]).argmax(axis=-1)
 
 
 def places(cosines: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def places(cosines: np.ndarray) -> np.ndarray:
 
 
 def _others(cosines: np.ndarray) -> np.ndarray:
-    """The same (N+1, K, n, n), but that a sentence comes after all others for itself."""
+    """The same (..., n, n), but that a sentence comes after all others for itself."""
     return np.where(np.eye(cosines.shape[-1], dtype=bool), -np.inf, cosines)
 
 
