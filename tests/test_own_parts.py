@@ -328,6 +328,20 @@ def test_transformers_own_callback_stops_early(triplets, tmp_path):
     assert not (folder / "stopped.json").exists()
 
 
+def test_a_run_that_early_stopping_ended_is_over_and_goes_on_with_more_patience_alone(triplets, tmp_path):
+    def stopping(patience, scores, **changes):
+        mine = config(tmp_path / "run", eval_every=1, save_every=3, **changes)
+        own = {"callbacks": [EarlyStoppingCallback(patience)], "evaluator": lambda encoder: {"spearman": next(scores)}}
+        return train_encoder(tiny_encoder(), triplets, mine, resume=(tmp_path / "run").is_dir(), **own)
+
+    first = stopping(2, iter([50.0, 40.0, 30.0]))
+    again = stopping(2, iter([]))  # an evaluation would find no score
+    assert torch.equal(weights(again.encoder), weights(first.encoder))
+    assert again.history["step"].tolist() == again.evaluations["step"].tolist() == [1, 2, 3]
+    longer = stopping(3, iter([60.0, 50.0, 40.0]))
+    assert longer.evaluations["step"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
 class Odd(TrainerCallback, ExportableState):
     """A callback whose state may be one that no file of JSON can hold."""
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
+from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_pt_utils import safe_globals
 
@@ -140,6 +141,15 @@ def last_complete(folder: Path, backbone: nn.Module | None = None) -> Path | Non
     if found:
         log.warning("no checkpoint in %s is usable: starting from the first step", folder)
     return None
+
+
+def out_of_patience(checkpoint: Path, callbacks: Sequence[TrainerCallback]) -> bool:
+    """Whether early stopping that is among the callbacks had ended the run at this checkpoint."""
+    given = [callback for callback in callbacks if isinstance(callback, EarlyStoppingCallback)]
+    stored = TrainerState.load_from_json(str(checkpoint / "trainer_state.json")).stateful_callbacks
+    found = stored.get(EarlyStoppingCallback.__name__, [])  # of several there is a list
+    waited = [one["attributes"]["early_stopping_patience_counter"] for one in np.atleast_1d(found)]
+    return any(count >= callback.early_stopping_patience for count, callback in zip(waited, given, strict=False))
 
 
 def keep_newest(folder: Path, number: int, newest: int | None = None) -> None:

@@ -31,7 +31,7 @@ from twodmse.training.arguments import (
     set_dropout,
 )
 from twodmse.training.batches import DistinctBatches
-from twodmse.training.checkpoints import last_complete, step_of
+from twodmse.training.checkpoints import last_complete, out_of_patience, step_of
 from twodmse.training.distributed import check_processes, is_first
 from twodmse.training.folders import (
     check_finished,
@@ -164,9 +164,11 @@ def _train(
 ) -> Run:
     folder = Path(config.out)
     checkpoint = last_complete(folder, encoder.backbone) if resume else None
+    check_callbacks(callbacks, config)
     if checkpoint is not None:
         check_same_run(checkpoint, config)
-        if is_finished(folder) and last_step(folder) == step_of(checkpoint) == config.steps:
+        over = step_of(checkpoint) == config.steps or out_of_patience(checkpoint, callbacks)
+        if over and is_finished(folder) and last_step(folder) == step_of(checkpoint):
             check_finished(folder, checkpoint)
             history, evaluations = (read_table(path) for path in tables_of(folder))
             if order := stored_order(folder, encoder.backbone.dim):
@@ -174,7 +176,6 @@ def _train(
             encoder.backbone.load_state_dict(Encoder.load(folder / MODEL_FOLDER).backbone.state_dict())
             return ended(Run(encoder, history, folder, evaluations))
     check_loggers(config.report_to)
-    check_callbacks(callbacks, config)
     with put_back(encoder.backbone):
         trainer = run_trainer(encoder, texts, config, checkpoint, plan, base_loss, callbacks, evaluator)
     run = Run(encoder, trainer.history(), folder, trainer.evaluations())
