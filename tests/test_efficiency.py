@@ -102,7 +102,7 @@ def many_small():
 work(200)  # an earlier and higher peak
 peaks = [peak_memory(lambda: work(64)), peak_memory(lambda: work(64, 96, 32)), peak_memory(lambda: None)]
 freed = many_small()
-above = bytearray(50_000)  # what lies above freed memory keeps the C library from giving it back by itself
+above = freed[1500:]  # what lies above freed memory keeps the C library from giving it back by itself
 del freed
 print(json.dumps([*peaks, peak_memory(many_small)]))
 """
