@@ -81,6 +81,7 @@ def test_a_stopped_job_goes_on_and_another_one_starts_anew(same, tmp_path, monke
     ("name", "content", "message"),
     [
         ("t.txt", b"one\n\nthree\n", "t.txt, line 2: '' is no text to encode"),
+        ("t.txt", "one\n\u200b\n".encode(), "t.txt, line 2: '\\u200b' is no text to encode"),
         ("t.csv", b"text\none\n  \n", "t.csv, column 'text', row 2: '  ' is no text to encode"),
         ("t.jsonl", b'{"text": "one"}\n{"text": 2}\n', "t.jsonl, column 'text', row 2: 2 is no text to encode"),
         ("t.txt", b"one\n\xff\n", "t.txt, line 2: not UTF-8"),

@@ -59,7 +59,9 @@ def texts_of(file: Path, column: str | None, cure: str = "give --column one of")
 
 def with_words(texts: list[str], place: str) -> list[str]:
     """The texts, each of which holds something: a vector has the place of its text."""
+    from twodmse.encoder.reading import is_visible
+
     for number, text in enumerate(texts, 1):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or not is_visible(text):
             raise ValueError(f"{place} {number}: {text!r} is no text to encode: take it out, or write something there")
     return texts

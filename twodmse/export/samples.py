@@ -3,6 +3,7 @@
 import numpy as np
 
 from twodmse.encoder.encoder import Encoder
+from twodmse.encoder.reading import is_visible
 
 TOLERANCE = {"safetensors": 1e-5, "onnx": 1e-4}  # largest difference of a coordinate: rounding in float32
 MOST_TOKENS = 1024  # of a sample text: models that read far more would take minutes
@@ -30,7 +31,7 @@ def sample_texts(encoder: Encoder) -> list[str]:
     ids = [i for i in np.random.default_rng(0).permutation(len(tokenizer)) if i not in special]
     lengths = (1, 3, 10, 30, 2 * min(encoder.max_length, MOST_TOKENS))
     own = [tokenizer.decode(np.resize(ids, length).tolist()) for length in lengths]
-    return [*SAMPLES, *(text for text in own if text.strip())]
+    return [*SAMPLES, *(text for text in own if is_visible(text))]
 
 
 def require_equal(found: np.ndarray, expected: np.ndarray, texts: list[str], tolerance: float, reader: str) -> float:
