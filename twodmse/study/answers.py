@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from twodmse.study.beyond.base_loss import at_rates_picked, both, whole_curves
 from twodmse.study.plans import ABLATIONS, INDEPENDENT
 from twodmse.study.results import UNTOUCHED, Study, falls
 from twodmse.study.tables import read
@@ -63,16 +64,22 @@ def fitting(study: Study, data: Path) -> str:
     )
 
 
-def compared(study: Study, _: Path) -> str:
+def compared(study: Study, data: Path) -> str:
     """How it compares with AnglE and MRL, and which trends show."""
-    top = ", ".join(f"{m} {study.score(m, [study.depth], [study.width]):.2f}" for m in ("full", "mrl", "2dmse"))
+    three = ("full", "mrl", "2dmse")
+    top = ", ".join(f"{m} {study.score(m, [study.depth], [study.width]):.2f}" for m in three)
     grid = study.grid("2dmse")
     steps = grid["layer"].nunique() * (grid["dim"].nunique() - 1)
-    low = below(study, "full", "mrl", "2dmse")
-    return (
-        f"With `full` in AnglE's place: at the full cell {top}, below the last layer {low}; scores of 2dmse rise with "
-        f"depth and in all but {len(falls(grid))} of {steps} steps in width."
+    said = (
+        f"With `full` in AnglE's place: at the full cell {top}, below the last layer {below(study, *three)}; scores of "
+        f"2dmse rise with depth and in all but {len(falls(grid))} of {steps} steps in width."
     )
+    whole = whole_curves(data)
+    if {*three} <= {*whole}:
+        mixed, _ = at_rates_picked(data, whole)
+        places = ", ".join(f"{m} {both(mixed, whole[m])}" for m in three)
+        said += f" With AnglE's own loss, each at its rate that is best for the top, below / full: {places}."
+    return said
 
 
 def parts(study: Study, _: Path) -> str:

@@ -51,17 +51,10 @@ def at_picks(data: Path) -> str:
 
     Only recipes whose seed 0 is run at every rate with the mix: of half a curve nothing is picked.
     """
-    summary = read(data, "study_summary")
-    first = summary[(summary["seed"] == 0) & (summary["split"] == "validation")]
-    rates = first.groupby("model")["lr"].agg(set)
-    whole = {recipe: name for recipe, name in NAMES.items() if {*RATES} <= rates.get(name, set())}
+    whole = whole_curves(data)
     if not whole:
         return ""
-    models = [model for pair in whole.items() for model in pair]
-    chosen = {model: chosen_rates(summary, model) for model in models}
-    top, below = (
-        Study.at_rates(data, {model: picks[place] for model, picks in chosen.items()}) for place in ("full", "below")
-    )
+    top, below = at_rates_picked(data, whole)
     rows = {}
     for recipe, name in whole.items():
         for place, study in {"the top": top, "below": below}.items():
@@ -83,6 +76,24 @@ def at_picks(data: Path) -> str:
     )
     head = "Each at the rates that validation picks for it with that loss, by the rule of all, mean over its seeds:"
     return "\n\n".join(part for part in (head, markdown(table), tested, told) if part)
+
+
+def whole_curves(data: Path) -> dict[str, str]:
+    """The model with the mix of each recipe whose seed 0 is run with it at every rate."""
+    summary = read(data, "study_summary")
+    first = summary[(summary["seed"] == 0) & (summary["split"] == "validation")]
+    rates = first.groupby("model")["lr"].agg(set)
+    return {recipe: name for recipe, name in NAMES.items() if {*RATES} <= rates.get(name, set())}
+
+
+def at_rates_picked(data: Path, whole: dict[str, str]) -> tuple[Study, Study]:
+    """The study of recipes with either loss, each at its rate that is best for the top, and best for below."""
+    summary = read(data, "study_summary")
+    chosen = {model: chosen_rates(summary, model) for pair in whole.items() for model in pair}
+    top, below = (
+        Study.at_rates(data, {model: picks[place] for model, picks in chosen.items()}) for place in ("full", "below")
+    )
+    return top, below
 
 
 def both(study: Study, model: str) -> str:
