@@ -41,6 +41,14 @@ CHROMIUM = {
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
     ],
 }  # fmt: skip
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a browser test where there is no browser, with that reason."""
+    if item.get_closest_marker("browser") and not Path(str(CHROMIUM["executable_path"])).is_file():
+        pytest.skip(f"no browser at {CHROMIUM['executable_path']}: install chromium, or set CHROMIUM")
+
+
 ARCHITECTURES = ["bert", "roberta", "mpnet", "distilbert", "modernbert"]
 
 
