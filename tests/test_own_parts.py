@@ -329,8 +329,8 @@ def test_transformers_own_callback_stops_early(triplets, tmp_path):
 
 
 def test_a_run_that_early_stopping_ended_is_over_and_goes_on_with_more_patience_alone(triplets, tmp_path):
-    def stopping(patience, scores, **changes):
-        mine = config(tmp_path / "run", eval_every=1, save_every=3, **changes)
+    def stopping(patience, scores):
+        mine = config(tmp_path / "run", eval_every=1, save_every=3)
         own = {"callbacks": [EarlyStoppingCallback(patience)], "evaluator": lambda encoder: {"spearman": next(scores)}}
         return train_encoder(tiny_encoder(), triplets, mine, resume=(tmp_path / "run").is_dir(), **own)
 

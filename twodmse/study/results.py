@@ -37,18 +37,20 @@ class Study:
         return cls(runs[~runs["run"].str.contains("-lr")], cells, draws, kl)
 
     @classmethod
-    def at_best(cls, data: Path, place: str) -> "Study":
-        """The untouched model, and each one whose curve is whole at the rate best at one place on the validation pairs.
+    def at_best(cls, data: Path, place: str, models: Sequence[str] | None = None) -> "Study":
+        """The untouched model, and each other one at the rate best at one place on the validation pairs.
 
         Args:
             data: folder of the tables.
             place: ``full`` or ``below``; independent models, which have no other place, are at their best below.
+            models: which; None is each one whose curve is whole.
 
         Raises:
             FileNotFoundError: naming the table that is missing.
         """
         summary = read(data, "study_summary")
-        picked = {model: chosen_rates(summary, model) for model in PLANS["curves"].whole_curves(summary)}
+        models = [*PLANS["curves"].whole_curves(summary)] if models is None else models
+        picked = {model: chosen_rates(summary, model) for model in models}
         return cls.at_rates(data, {model: rates.get(place, rates["below"]) for model, rates in picked.items()})
 
     @classmethod

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from twodmse import plots
 from twodmse.study.claims import CLAIMS, at_both, picked
-from twodmse.study.plans import ANGLE, PLANS, chosen_rates
+from twodmse.study.plans import ANGLE, PLANS
 from twodmse.study.results import Study
 from twodmse.study.tables import markdown, read
 
@@ -88,12 +88,8 @@ def whole_curves(data: Path) -> dict[str, str]:
 
 def at_rates_picked(data: Path, whole: dict[str, str]) -> tuple[Study, Study]:
     """The study of recipes with either loss, each at its rate that is best for the top, and best for below."""
-    summary = read(data, "study_summary")
-    chosen = {model: chosen_rates(summary, model) for pair in whole.items() for model in pair}
-    top, below = (
-        Study.at_rates(data, {model: picks[place] for model, picks in chosen.items()}) for place in ("full", "below")
-    )
-    return top, below
+    models = [model for pair in whole.items() for model in pair]
+    return Study.at_best(data, "full", models), Study.at_best(data, "below", models)
 
 
 def both(study: Study, model: str) -> str:
